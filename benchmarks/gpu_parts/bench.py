@@ -47,8 +47,7 @@ class Bench:
         self.device, self.quick, self.section = torch.device(device), quick, section
         self._rows, self._end = rows, time.monotonic() + seconds
         torch.manual_seed(0)
-        if device == "cpu":
-            torch.set_num_threads(1)
+        torch.set_num_threads(1)  # more are slower where other jobs run beside
 
     def row(self, case: str, **numbers: Any) -> None:
         with self._rows.open("a") as file:

@@ -129,6 +129,17 @@ def test_a_device_that_is_not_here_is_told_first(
     assert not (tmp_path / "run").exists()
 
 
+def test_more_processes_than_gpus_are_told_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    check = ["recipe", "check", str(recipe(tmp_path)), "--train.processes"]
+    assert main([*check, "3"]) == 1
+    assert "train.processes is 3, but this machine has 2 GPUs; set processes to 2 or auto" in capsys.readouterr().err
+    assert main([*check, "2"]) == main([*check, "3", "--train.device", "cpu"]) == main([*check, "auto"]) == 0
+
+
 def test_what_can_be_started_from_is_accepted(
     tiny_run: Path, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,16 +82,20 @@ def pieces(tensor: Tensor) -> tuple[Tensor, ...]:
     return tensor.reshape(-1).view(torch.uint8).split(MOST_BYTES) if tensor.numel() else ()
 
 
-def check_device(device: str) -> None:
-    """Checks that this machine has the device, auto, cpu, cuda or mps.
+def check_device(device: str, processes: int = 1) -> None:
+    """Checks that this machine has the device, auto, cpu, cuda or mps, for so many processes that are started here.
 
     Raises:
-        MaskweaveError: `device` is cuda or mps, but torch finds none.
+        MaskweaveError: `device` is cuda or mps, but torch finds none; or there are more processes than GPUs.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise MaskweaveError("device is cuda, but torch finds no CUDA device; set device to auto or cpu")
     if device == "mps" and not torch.backends.mps.is_available():
         raise MaskweaveError("device is mps, but torch finds no GPU of a Mac; set device to auto or cpu")
+    if device in ("auto", "cuda") and torch.cuda.is_available() and processes > (gpus := torch.cuda.device_count()):
+        raise MaskweaveError(
+            f"train.processes is {processes}, but this machine has {gpus} GPUs; set processes to {gpus} or auto, or train.device to cpu"
+        )
 
 
 def local_device(device: str = "auto") -> torch.device:
