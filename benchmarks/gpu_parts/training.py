@@ -26,7 +26,7 @@ from maskweave.training.settings import TrainSettings
 from maskweave.training.stepping import Stepper
 from maskweave.training.updates import Update, count
 
-SAMPLES = {"nano": 4, "Ti": 256, "B": 128, "L": 64, "XL": 24}
+SAMPLES = {"nano": 4, "Ti": 256, "B": 128, "L": 64, "XL": 16}
 """Samples of a step; twice as many on a GPU with at least `ROOMY` bytes."""
 ROOMY = 130e9
 TOKENS = 256

@@ -3,22 +3,25 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from small_model import CATALOG, FIRST, SENTINELS, generate, given, make_model, tokens
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from maskweave.generate import decode
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
 from maskweave.generate.orders import halton_rank
+from maskweave.generate.recording import recorder
 from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_per_step
 from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.decoding import Decoding, Ramp, Remasking
-from maskweave.models import kv_cache
 from maskweave.nn import cpu
 from maskweave.values.codec import EOS
 
@@ -431,19 +434,51 @@ def test_tokens_ahead_of_the_host_are_the_same(engine) -> None:
     assert [tokens(generate(other, warm, [b], [b]))[0] for b in range(9)] == together
 
 
-def test_recorded_steps_are_the_same(engine, monkeypatch) -> None:
-    """As on a GPU, but what is recorded runs at once: the recorder of the CPU calls the function again."""
-    records: list[int] = []
+class Recording(TorchDispatchMode):
+    """Records operators, as a CUDA graph does: they run again on the same tensors, and whatever the host computed stays as it was."""
 
-    def recorded(function: Callable[[], None]) -> Callable[[], None]:
-        return records.append(1) or function
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], None]] = []
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        made = operator(*args, **kwargs)
+
+        def again() -> None:
+            for old, new in zip(tree_leaves(made), tree_leaves(operator(*args, **kwargs)), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+        self.calls.append(again)
+        return made
+
+
+def test_recorded_steps_are_the_same(engine, monkeypatch) -> None:
+    records: list[Recording] = []
+
+    def record(function: Callable[[], None]) -> Callable[[], None]:
+        records.append(Recording())
+        with records[-1] as recording:
+            function()
+        replays = itertools.count()
+
+        def replay() -> None:
+            for call in recording.calls if next(replays) else ():  # recording on a CPU was the first run
+                call()
+
+        return replay
 
     steps = schedule(["caption", "facts"], temperature=0, guidance=GUIDANCE["one"])
     expected = tokens(generate(engine, steps, list(range(9)), [0] * 9))
-    monkeypatch.setattr(kv_cache, "is_gpu", lambda device: True)
-    monkeypatch.setattr(kv_cache, "recorded", recorded)
+    monkeypatch.setattr("maskweave.generate.engine.recorder", lambda device, steps: record)
     assert tokens(generate(engine, steps, list(range(9)), [0] * 9)) == expected
     assert len(records) == 2, "once for each sequence"
+
+
+def test_what_is_recorded() -> None:
+    gpu, cpu = torch.device("cuda", 1), torch.device("cpu")
+    assert recorder(cpu, 100) is recorder(gpu, 31) is None and recorder(gpu, 32) is not None
 
 
 # Gaps in a sequence.

@@ -7,9 +7,8 @@ from tiny_catalog import tiny, tiny_batch
 
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.nn import linear_cross_entropy as module
-from maskweave.nn.linear_cross_entropy import Head, is_large, linear_cross_entropy
+from maskweave.nn.linear_cross_entropy import Head, by_chunks, linear_cross_entropy
 from maskweave.objectives.fourm import FourMObjective
-from maskweave.training.hardware import compile_blocks
 
 N, D, V = 23, 16, 40
 
@@ -68,12 +67,12 @@ def test_a_loss_that_is_not_finite_makes_the_gradient_so() -> None:
 
 
 def test_large_heads() -> None:
-    assert is_large(module.LARGE // 1000, Head(4, 1000, bias=False)) is False
-    assert is_large(-(-module.LARGE // 1000), Head(4, 1000, bias=False)) is True
-    assert is_large(module.LARGE, Head(4, 1000, bias=False, device="meta")) is False
+    assert by_chunks(module.LARGE // 1000, Head(4, 1000, bias=False)) is False
+    assert by_chunks(-(-module.LARGE // 1000), Head(4, 1000, bias=False)) is True
+    assert by_chunks(module.LARGE, Head(4, 1000, bias=False, device="meta")) is False
     compiled = Head(4, 1000, bias=False)
     compiled.compile(dynamic=False)
-    assert is_large(1, compiled) is True
+    assert by_chunks(1, compiled) is True
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
@@ -83,7 +82,7 @@ def test_compiled_losses_are_the_same_for_any_number_of_rows(backend: str) -> No
     for n in (N, N - 1, 7):
         for dtype in (torch.float32, torch.bfloat16):
             logits = F.linear(x, weight)[:n].detach().to(dtype)
-            found, expected = (f(logits, labels[:n], share[:n]) for f in (gradient, module.logits_gradient))
+            found, expected = (f(logits, labels[:n], share[:n]) for f in (gradient, module._gradient_in_place))
             assert found[1].dtype == dtype and found[0].dtype == torch.float32
             torch.testing.assert_close(found, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
 
@@ -98,8 +97,8 @@ def test_the_objective_is_the_same(tied: bool, loss: str, monkeypatch: pytest.Mo
         torch.manual_seed(0)
         config = FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1, tied=tied)
         objective = FourMObjective(FourM(catalog, config), loss)
-        if compiled:
-            compile_blocks(objective, backend="aot_eager")
+        for head in objective.model.heads.values() if compiled else ():
+            head.compile(backend="aot_eager")
         total, metrics = objective(batch)
         total.backward()
         gradients = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}

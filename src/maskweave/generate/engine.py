@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError, shown
 from maskweave.generate.guidance import Pass
+from maskweave.generate.recording import recorder
 from maskweave.generate.token_state import TokenStates, pack_inputs, place_ids, row_lengths, samples_of
 from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.catalogs import Catalog
@@ -141,7 +142,10 @@ class Engine:
         """Returns a decoder of the sequence `target` for every row, ordered by pass."""
         inputs, encoded = self.encode(fields, sees, np.arange(len(sees) * samples_of(fields)))
         with self._precisely():
-            return KVCacheDecoder(self.model, encoded, inputs, target, self.catalog[target].id, longest, self.read_step)
+            return KVCacheDecoder(
+                self.model, encoded, inputs, target, self.catalog[target].id, longest, self.read_step,
+                recorder(self.device, longest),
+            )  # fmt: skip
 
     @torch.inference_mode()
     def read(self, reader: KVCacheDecoder, ids_B: Tensor, passes: Sequence[Pass]) -> Tensor:

@@ -3,8 +3,7 @@
 Keys and values of the context are computed once; those of new tokens are appended. The result equals that of `FourM.decode` for the
 last token of the same sequence.
 
-On a GPU, a step of some hundred small kernels takes several times longer to start than to run. So all steps have the same shapes, and the
-second one is recorded as a CUDA graph, which the others repeat.
+Steps may be recorded: all then have the same shapes, and those after the second one repeat it.
 
 Dimension letters: B rows, N context tokens, L longest sequence, D width, H heads.
 """
@@ -20,6 +19,7 @@ from maskweave.nn.cpu import to_cache
 
 KeysValues = tuple[Tensor, ...]
 
+
 class KVCacheDecoder:
     """Decodes one sequence per row.
 
@@ -28,7 +28,8 @@ class KVCacheDecoder:
         name: the sequence's modality.
         number: its modality id.
         longest: largest number of tokens to read.
-        step: replaces `read_step`, for example by a compiled one.
+        step: replaces `read_step`, for example by a compiled one; shapes are then the same for every token.
+        record: records the second step, see `generate.recording`; the same holds for shapes.
     """
 
     def __init__(
@@ -40,10 +41,11 @@ class KVCacheDecoder:
         number: int,
         longest: int,
         step: Callable[..., Tensor] | None = None,
+        record: Callable[[Callable[[], None]], Callable[[], None]] | None = None,
     ):
         self.model, self.name, self.number, self.longest = model, name, number, longest
-        self.is_recorded = is_gpu(encoded_BND.device)
-        self.is_static = step is not None or self.is_recorded
+        self.record = record
+        self.is_static = step is not None or record is not None
         """Whether shapes are the same for every token: attention looks at `longest` tokens, and those that are not read yet are masked."""
         self.step: Callable[..., Tensor] = step or read_step
         self.blocks = [block for block in model.decoder if isinstance(block, DecoderBlock)]
@@ -66,13 +68,13 @@ class KVCacheDecoder:
     def read(self, ids_B: Tensor) -> Tensor:
         """Reads the next token of every row; returns the logits (B, V) of the token after it."""
         self.count += 1
-        if not self.is_recorded or self.count == 1:  # the first step prepares the kernels
+        if self.record is None or self.count == 1:  # the first step prepares the kernels
             return self._read(ids_B)
         if self._ids_B is None:
             self._ids_B = torch.empty_like(ids_B)
         self._ids_B.copy_(ids_B)
         if self._repeat is None:
-            self._repeat = recorded(self._read_recorded)
+            self._repeat = self.record(self._read_recorded)
         self._repeat()
         assert self._logits_BV is not None
         return self._logits_BV.clone()  # the next step overwrites them
@@ -101,18 +103,6 @@ class KVCacheDecoder:
         self.read_so_far = [tuple(t[rows] for t in kept) for kept in self.read_so_far]
         if self.context_mask is not None:
             self.context_mask = self.context_mask[rows]
-
-
-def is_gpu(device: torch.device) -> bool:
-    return device.type == "cuda"
-
-
-def recorded(function: Callable[[], None]) -> Callable[[], None]:
-    """Records what `function` starts on the GPU, without running it; returns a function that runs it. Other threads may use the GPU meanwhile."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        function()
-    return graph.replay
 
 
 def same_precision(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

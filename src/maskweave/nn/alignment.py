@@ -1,8 +1,7 @@
 """MLPs on a GPU whose hidden width is not a multiple of 8, such as 2730 of size L and 5461 of size XL.
 
 The fast kernels for matrices in 16 bits need rows whose bytes are a multiple of 16. The weights are padded with zeros for each product, together
-with their conversion to 16 bits, so that files and parameters keep their shapes. The products of size L then run at about 730 TFLOP/s on an H200 (`benchmarks/gpu.py`); without it
-they were not measured.
+with their conversion to 16 bits, so that files and parameters keep their shapes. Measured with the padding alone (docs/results.md).
 """
 
 import torch.nn.functional as F

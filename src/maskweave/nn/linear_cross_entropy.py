@@ -20,8 +20,8 @@ LARGE = 2**26
 """Logits of a layer from which on this is used."""
 CHUNK = 2**25
 """Logits of a chunk."""
-COMPILED_CHUNK = 2**28
-"""The same if compiled: they then exist in the precision of the products alone."""
+COMPILED_CHUNK = 2**29
+"""Bytes of a chunk's logits if their arithmetic is compiled: no float32 copies of them then exist."""
 
 
 class TokenLosses(NamedTuple):
@@ -42,8 +42,7 @@ class Head(Linear):
     """Backend of torch.compile; None: losses are not compiled."""
 
     def compile(self, *args: Any, backend: str = "inductor", **options: Any) -> None:
-        """Compiles what is computed of logits, so that they are read and written twice, not a dozen times. Their number differs between batches,
-        so that other options do not apply."""
+        """Compiles what is computed of logits. Their number differs between batches, so that other options do not apply."""
         self.compiler = backend
 
     def forward(  # type: ignore[override]
@@ -57,31 +56,42 @@ class Head(Linear):
         if labels_n is None:
             return super().forward(x_nD)
         share_n = torch.cat([torch.full((n,), weight, device=x_nD.device) for n, weight in weights])
-        how = (COMPILED_CHUNK, _compiled_gradient(self.compiler)) if self.compiler else (CHUNK, logits_gradient)
-        return linear_cross_entropy(x_nD, self.weight, labels_n, share_n, *how)
+        gradient = _compiled_gradient(self.compiler) if self.compiler else None
+        return linear_cross_entropy(x_nD, self.weight, labels_n, share_n, gradient=gradient)
 
 
-def is_large(rows: int, head: Head) -> bool:
-    """Whether a head's losses should be computed by chunks: if there are many logits, or it is compiled. Not on the meta device, where only costs are counted."""
+def by_chunks(rows: int, head: Head) -> bool:
+    """Whether a head's losses should be computed by chunks: if there are many logits, or they are compiled. Not on the meta device, where only
+    costs are counted."""
     return (head.compiler is not None or rows * head.out_features >= LARGE) and head.weight.device.type != "meta"
 
 
 Gradient = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def logits_gradient(logits_cV: Tensor, labels_c: Tensor, share_c: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the losses (c,), and the gradient (c, V) of their weighted sum, in the precision of the logits."""
+@cache
+def _compiled_gradient(backend: str) -> Gradient:
+    """`_gradient`, which reads the logits twice and writes the gradient once, where the eager one makes a dozen passes over float32 copies."""
+    return torch.compile(_gradient, dynamic=True, backend=backend)
+
+
+def _gradient(logits_cV: Tensor, labels_c: Tensor, share_c: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the losses (c,), and the gradient (c, V) of their weighted sum, in the precision of the logits. To be compiled: it is slow otherwise."""
     z_cV, label = logits_cV.float(), labels_c[:, None]
     log_sum = z_cV.logsumexp(dim=-1, keepdim=True)
     losses_c = (log_sum - z_cV.gather(1, label))[:, 0]
     is_label_cV = torch.arange(z_cV.shape[1], device=z_cV.device) == label
-    p_cV = (z_cV - log_sum).exp_().sub_(is_label_cV.float())
+    return losses_c, (((z_cV - log_sum).exp() - is_label_cV.float()) * share_c[:, None]).to(logits_cV.dtype)
+
+
+def _gradient_in_place(logits_cV: Tensor, labels_c: Tensor, share_c: Tensor) -> tuple[Tensor, Tensor]:
+    """The same without a compiler, and without copies of float32 logits."""
+    z_cV, label = logits_cV.float(), labels_c[:, None]
+    log_sum = z_cV.logsumexp(dim=-1, keepdim=True)
+    losses_c = (log_sum - z_cV.gather(1, label))[:, 0]
+    p_cV = z_cV.sub_(log_sum).exp_()
+    p_cV.scatter_add_(1, label, p_cV.new_full(label.shape, -1.0))
     return losses_c, p_cV.mul_(share_c[:, None]).to(logits_cV.dtype)
-
-
-@cache
-def _compiled_gradient(backend: str) -> Gradient:
-    return torch.compile(logits_gradient, dynamic=True, backend=backend)
 
 
 def linear_cross_entropy(
@@ -90,21 +100,25 @@ def linear_cross_entropy(
     labels_n: Tensor,
     share_n: Tensor,
     chunk: int = CHUNK,
-    gradient: Gradient = logits_gradient,
+    gradient: Gradient | None = None,
 ) -> TokenLosses:
     """Returns the cross-entropy of softmax(x Wᵀ) and its weighted sum.
 
     Args:
         share_n: weight of each loss, float32.
         chunk: logits computed at a time.
-        gradient: computes losses and gradients of logits.
+        gradient: compiled, computes losses and gradients of logits, in larger chunks.
     """
     device = x_nD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
     rows = max(1, chunk // len(weight_VD))
     with torch.autocast(device, enabled=False):
         if torch.is_grad_enabled():
-            total, losses_n = _LinearCrossEntropy.apply(x_nD, weight_VD, labels_n, share_n, dtype, rows, gradient)
+            if gradient is not None:
+                rows = max(1, COMPILED_CHUNK // (len(weight_VD) * dtype.itemsize))
+            total, losses_n = _LinearCrossEntropy.apply(
+                x_nD, weight_VD, labels_n, share_n, dtype, rows, gradient or _gradient_in_place
+            )
             return TokenLosses(total, losses_n, None)
         losses, right, weight = [], [], weight_VD.to(dtype)
         for x, labels in zip(x_nD.split(rows), labels_n.split(rows), strict=True):

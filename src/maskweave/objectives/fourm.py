@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maskweave.errors import MaskweaveError
 from maskweave.masking.batch import TokenBatch
 from maskweave.models.fourm import FourM
-from maskweave.nn.linear_cross_entropy import Head, TokenLosses, is_large
+from maskweave.nn.linear_cross_entropy import Head, TokenLosses, by_chunks
 from maskweave.objectives.cross_entropy import cross_entropy, smoothed_cross_entropy
 
 Loss = Literal["mod", "token"]
@@ -66,7 +66,7 @@ class FourMObjective(nn.Module):
         sizes = {name: len(index) for name, index in batch.targets.index.items()}
 
         def read(head: Head, names: list[str], slots: Tensor, rows_nD: Tensor) -> Tensor | TokenLosses:
-            if names[0] in self._smoothed or not is_large(len(slots), head):
+            if names[0] in self._smoothed or not by_chunks(len(slots), head):
                 return head(rows_nD)
             return head(rows_nD[: len(slots)], labels[slots], [(sizes[name], weights[name]) for name in names])
 

@@ -31,8 +31,8 @@ def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None
     Raises:
         MaskweaveError: a folder of the recipe or a device is missing, or parts do not fit the entries or each other; the message says which.
     """
-    check_device(recipe.train.device, recipe.train.fixed_processes)
-    check_device(recipe.tokenizers.train.device)
+    for settings in (recipe.train, recipe.tokenizers.train):
+        check_device(settings.device)
     reuse = Path(recipe.tokenizers.reuse) if recipe.tokenizers.reuse else None
     made = [] if folder is None else [path.parent.name for path in (folder / "tokenizers").glob("*/config.json")]
     sequences = [m for m in catalog.values() if m.kind == "sequence"]

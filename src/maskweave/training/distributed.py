@@ -94,7 +94,7 @@ def check_device(device: str, processes: int = 1) -> None:
         raise MaskweaveError("device is mps, but torch finds no GPU of a Mac; set device to auto or cpu")
     if device in ("auto", "cuda") and torch.cuda.is_available() and processes > (gpus := torch.cuda.device_count()):
         raise MaskweaveError(
-            f"train.processes is {processes}, but this machine has {gpus} GPUs; set processes to {gpus} or auto, or train.device to cpu"
+            f"train.processes is {processes}, but this machine has {gpus} GPU{'s' if gpus > 1 else ''}; set processes to {gpus} or auto, or train.device to cpu"
         )
 
 

@@ -98,14 +98,15 @@ def torch_threads(number: int) -> Iterator[None]:
 
 
 def compile_blocks(objective: nn.Module, **options: Any) -> None:
-    """Compiles the blocks of `objective` and the losses of its heads with torch.compile, each at its first call.
+    """Compiles the blocks of `objective`, and on a GPU the losses of its heads, with torch.compile, each at its first call.
 
     The code around them uses lists whose lengths differ between batches, so compiling it would cause constant recompilation.
 
     Args:
         options: of torch.compile. With static shapes, use `dynamic=False`.
     """
-    for part in (*blocks_of(objective), *(module for module in objective.modules() if isinstance(module, Head))):
+    heads = [m for m in objective.modules() if isinstance(m, Head) and m.weight.device.type == "cuda"]
+    for part in (*blocks_of(objective), *heads):
         part.compile(**options)
 
 

@@ -25,7 +25,7 @@ from maskweave.tokenizers.pretrained import origins_of_taken
 from maskweave.training import checkpoints
 from maskweave.training.buildable import check_buildable
 from maskweave.training.checkpoint_files import latest, weights_digest
-from maskweave.training.distributed import local_device
+from maskweave.training.distributed import check_device, local_device
 from maskweave.training.launch import barrier, divide, first
 from maskweave.training.layout import seconds_per_update, settle
 from maskweave.training.learned_scaling import learn_scaling, with_learned, with_learned_of
@@ -65,6 +65,7 @@ def claim(recipe: Recipe, folder: Path) -> Catalog:
 def _claim(recipe: Recipe, folder: Path) -> Catalog:
     catalog = _known_catalog(recipe, folder)
     check_buildable(recipe, catalog, folder)
+    check_device(recipe.train.device, recipe.train.fixed_processes)
     newest = latest(folder)
     checkpoints.check_steps(newest, recipe.train.steps)
     checkpoints.check_split(newest, recipe.train, processes_of(recipe.train.fixed_processes), claimed=True)

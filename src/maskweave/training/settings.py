@@ -73,7 +73,7 @@ class TrainSettings:
     threads: int = 0
     """torch threads while the model trains; 0: unchanged."""
     compile: bool = False
-    """Compile the blocks with torch.compile. The first steps are slow. On CPU it needs a C++ compiler."""
+    """Compile the blocks with torch.compile, and on a GPU the losses. The first steps are slow. On CPU it needs a C++ compiler."""
     static_shapes: bool | None = None
     """Pad all batches of a 4M model to its budgets and to batch_size, so that compiled blocks never compile again and a GPU's memory is reused. None: with `compile`, or on a GPU. Batches of other models stay as they are."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
