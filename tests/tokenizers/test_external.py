@@ -398,8 +398,8 @@ def test_faults_of_own_code_are_told(own: str, tmp_path: Path, monkeypatch: pyte
     for place, problem in (
         ("python: own_tokenizer", r"expected python: package\.module:function"),
         ("python: not_there_at_all:x", "module not_there_at_all cannot be imported"),
-        ("python: own_tokenizer:medians", "module own_tokenizer has no function medians"),
-        ("python: own_tokenizer:nothing", "returned NoneType; expected python:"),
+        ("python: own_tokenizer:medians", "module own_tokenizer has no function or class medians"),
+        ("python: own_tokenizer:nothing", "returned NoneType; expected a function"),
         ("python: own_syntax:x", "module own_syntax cannot be imported \\(SyntaxError: .*; correct its code"),
         ("python: own_tokenizer:fails", "called with \\(modality\\), it raised KeyError: 'gone'; correct its code"),
         ("python: own_tokenizer:sizeless", "the Means that it returned has no vocabulary_size; set it"),

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.config import build, plain
-from maskweave.errors import MaskweaveError, shown
+from maskweave.errors import MaskweaveError, said, shown
 from maskweave.files import make_folder, read_json, write_aside
 from maskweave.modality.differences import entry_differences
 from maskweave.modality.entry import Modality
@@ -28,7 +28,6 @@ from maskweave.modality.pretrained import check_complete
 from maskweave.nn.patches import patchify, unpatchify
 from maskweave.tokenizers.external.base import ExternalTokenizer
 from maskweave.tokenizers.external.opening import CONFIG, FILES, model_folder, open_external
-from maskweave.tokenizers.external.own import said
 from maskweave.tokenizers.grid import SURE, checked_ids
 from maskweave.values.audio import Audio
 from maskweave.values.series import Series
