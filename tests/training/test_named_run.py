@@ -80,7 +80,9 @@ def test_training_and_held_out_samples_are_others(recipe: Path) -> None:
         MaskweaveError, match="data.samples must be 1 or more for python: own_sources:Endless, which is endless"
     ):
         load_recipe(recipe, {"data.samples": 0})
-    with pytest.raises(MaskweaveError, match="own.yaml: python: own_sources:gone: module own_sources has no function or class gone"):
+    with pytest.raises(
+        MaskweaveError, match="own.yaml: python: own_sources:gone: module own_sources has no function or class gone"
+    ):
         load_recipe(recipe, {"data.source": "python: own_sources:gone"})
 
 
