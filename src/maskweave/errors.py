@@ -26,6 +26,11 @@ class FullDisk(MaskweaveError):
     """The disk filled up while writing; nothing half-written remains."""
 
 
+def said(error: Exception) -> str:
+    """Returns an error of the user's code in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def shown(value: Any, limit: int = 80) -> str:
     """Returns a value as text for a message: like `repr`, cut to `limit` characters.
 

@@ -7,9 +7,11 @@ from PIL import Image
 from small_bundle import save, small_bundle
 
 from maskweave.cli.main import main
+from maskweave.config import plain
 from maskweave.evaluate.run import read_recipe
 from maskweave.files import read_yaml, write_yaml
 from maskweave.generate.bundle import load
+from maskweave.training.recipe import load_recipe
 from maskweave.training.sources import open_source
 
 
@@ -66,6 +68,39 @@ def test_the_held_out_part_of_a_run_is_indexed(
     capsys.readouterr()
     assert main(["retrieve", "evaluate", str(index), "--query", "rgb"]) == 1
     assert f"the held-out part of {run} has changed since it was indexed" in capsys.readouterr().err
+
+
+def test_an_index_opens_its_data_from_any_folder(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    run = Path(shutil.copytree(tiny_run, "run"))
+    assert main(["data", "scenes", "files", "--count", "8", "--seed", "3"]) == 0
+    assert main(["data", "import", "files", "data", "--catalog", "scenes"]) == 0
+    Path("mine.yaml").write_text("catalog: scenes\ndata: {source: data, validation: 4}\n")
+    write_yaml(run / "recipe.yaml", plain(load_recipe("mine.yaml")))
+    words = ["retrieve", "index", "run", "--views", "rgb", "--device", "cpu", "--held-out", "--out"]
+    assert main([*words, "index"]) == 0
+    monkeypatch.chdir(tmp_path / "b")
+    search = ["retrieve", "evaluate", "../a/index", "--query", "rgb"]
+    assert main(search) == 0
+    capsys.readouterr()
+    moved = "of the index cannot be {}; if it has moved, move it back or index {} again: "
+    (tmp_path / "a" / "data").rename(tmp_path / "b" / "data")
+    assert main(search) == 1
+    assert moved.format("opened", "it") + str(tmp_path / "a" / "data") in capsys.readouterr().err
+    (tmp_path / "a" / "run").rename(tmp_path / "b" / "run")
+    assert main(search) == 1
+    assert moved.format("loaded", "the data") + str(tmp_path / "a" / "run") in capsys.readouterr().err
+    recipe = read_yaml(Path("run/recipe.yaml"))
+    write_yaml(Path("run/recipe.yaml"), recipe | {"data": recipe["data"] | {"source": "data"}})
+    assert main([*words, "other"]) == 1, "of a recipe that was edited"
+    assert (
+        f"data.source is the relative path 'data', but an index must find its data from any folder; write an absolute path, such as {tmp_path}/b/data"
+        in capsys.readouterr().err
+    )
 
 
 def test_data_that_changed_are_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from maskweave.data.token_store import entry_fingerprint
 from maskweave.data.transforms import fit
 from maskweave.data.weights import scaled_weights_of, weights_of
 from maskweave.errors import MaskweaveError
+from maskweave.evaluate import run as evaluation
 from maskweave.files import write_yaml
 from maskweave.generate.bundle import load
 from maskweave.modality.catalogs import Catalog, catalog_from
@@ -268,7 +269,7 @@ evaluate: {samples: 8, requests: [{inputs: [ivar], targets: [flux]}]}
 """
 
 
-def test_runs_train_and_score_with_weights(tmp_path: Path) -> None:
+def test_runs_train_and_score_with_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(7)
     for i in range(40):
         for name, value in (("flux", rng.normal(size=16).clip(-3, 3)), ("ivar", rng.gamma(2.0, 1.0, 16))):
@@ -293,6 +294,12 @@ def test_runs_train_and_score_with_weights(tmp_path: Path) -> None:
     error = np.abs(tokenizer.decode(tokenizer.encode(truth)) - truth)
     (mae,) = [row for row in json.loads((tmp_path / "run" / "evaluation.json").read_text()) if row["metric"] == "MAE"]
     assert mae["tokenizer"] == pytest.approx((weights * error).sum() / weights.sum(), rel=1e-4)
+    scaled: list[int] = []
+    monkeypatch.setattr(evaluation, "CHUNK", 3)
+    monkeypatch.setattr(evaluation, "scaled_weights_of", lambda s, e: scaled.append(len(s)) or scaled_weights_of(s, e))
+    (again,) = [row for row in evaluation.evaluate(bundle, tmp_path / "run") if row.metric == "MAE"]
+    assert again.tokenizer == pytest.approx(mae["tokenizer"], rel=1e-6) and again.samples == 8
+    assert scaled == [32, 8], "of the training samples, then of the held-out ones, once for all chunks"
 
     parts = open_examples(TransferData(source=str(tmp_path / "shards"), validation=8), entries, ["flux"], "flux", "")
     assert set(parts.held_out[0]) == {"flux", "ivar"}

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from arkit_miniature import write_scan
 from data_set_helpers import coco_folder, picture, version_2, version_3
 from PIL import Image
 
+from maskweave.data.import_source import import_data
 from maskweave.data.shards import Shards
 from maskweave.errors import MaskweaveError
 from maskweave.init import data_sets
@@ -215,6 +217,42 @@ def test_webdataset_tars_and_our_own(tmp_path: Path) -> None:
     assert types(load_catalog(tmp_path / "again/catalog.yaml")) == types(catalog) and opened(again) == set(
         types(catalog)
     )
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_whole_numbers_in_columns_named_like_classes(tmp_path: Path, ending: str) -> None:
+    columns = {
+        "Label": lambda i: 5 * (i % 12),
+        "target_id": lambda i: i % 3 - 1,
+        "class": lambda i: i % 13,  # fewer than two samples each
+        "category": lambda i: i % 3 / 2,
+        "count": lambda i: i % 3,
+    }
+    rows = [{"name": f"s{i:02d}"} | {name: number(i) for name, number in columns.items()} for i in range(24)]
+    path = tmp_path / f"t.{ending}"
+    with path.open("w", newline="") as file:
+        if ending == "csv":
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    project, catalog = made(path, tmp_path)
+    others = {"class": "scalar", "category": "scalar", "count": "scalar"}
+    assert types(catalog) == {"Label": "label", "target_id": "label"} | others
+    assert catalog["target_id"].value.classes == ("-1", "0", "1")
+    assert catalog["Label"].value.classes == tuple(str(5 * i) for i in range(12))
+    told = "Label: 12 different whole numbers in a column of this name are taken as classes; if they are quantities, set value: {type: scalar} and import again"
+    assert told in project.survey_text() and project.survey_text().count("are taken as classes") == 2
+    data = Shards(project.folder / "data", catalog)
+    assert [data[i]["Label"] for i in range(3)] == ["0", "5", "10"] and data[0]["target_id"] == "-1"
+    text = (project.folder / "catalog.yaml").read_text()
+    start, end = text.index("\n  Label:"), text.index("\n  target_id:")
+    entry = re.sub(r"value:\n      type: label .*\n      classes: .*", "value: {type: scalar}", text[start:end])
+    (tmp_path / "own.yaml").write_text(text[:start] + entry + text[end:])
+    again = load_catalog(tmp_path / "own.yaml")
+    import_data(str(path), tmp_path / "again", again, fields=project.fields)
+    assert Shards(tmp_path / "again", again)[2]["Label"] == 10
 
 
 def test_nothing_usable(tmp_path: Path) -> None:

@@ -476,11 +476,11 @@ def test_tables_inside_and_beside_parts_are_told(tmp_path: Path) -> None:
         for part in ("train", "val"):
             picture(tmp_path / "files" / part / f"{i}.png", seed=i)
     for part in ("train", "val"):
-        text(tmp_path / "files" / part / "metadata.jsonl", '{"file_name": "0.png", "text": "a"}\n')
+        text(tmp_path / "files" / part / "list.jsonl", '{"file_name": "0.png", "text": "a"}\n')
         text(tmp_path / "files" / f"{part}.csv", "id,label\n0,a\n")
     project, _, data = imported(tmp_path / "files", tmp_path / "p")
     assert len(data) == 2 * COUNT and "value" not in {one.name for one in project.listing.sets}
-    assert "train/, val/: metadata.jsonl: a table about other files" in project.survey_text()
+    assert "train/, val/: list.jsonl: a table about other files" in project.survey_text()
     assert "2 files that are in no folder of a modality: train.csv, val.csv" in project.survey_text()
     for i in range(COUNT):
         picture(tmp_path / "kinds" / "ab"[i % 2] / f"{i}.png", seed=i)
@@ -489,6 +489,71 @@ def test_tables_inside_and_beside_parts_are_told(tmp_path: Path) -> None:
     project, _, data = imported(tmp_path / "kinds", tmp_path / "q")
     assert len(data) == COUNT and "a/list.csv: a table about other files" in project.survey_text()
     assert "1 files that are in no folder of a modality: cover.png" in project.survey_text()
+
+
+def metadata(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        if path.suffix == ".jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        else:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+@pytest.mark.parametrize("parts", [("train",), ("train", "validation"), ("train", "validation", "test")])
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.parametrize("inner", ["", "a/"])
+def test_metadata_of_image_folders(tmp_path: Path, parts: tuple[str, ...], ending: str, inner: str) -> None:
+    """FOLDER/train/metadata.csv of Hugging Face datasets: file_name is relative to its folder. Files of several parts have the same name."""
+    root = tmp_path / "files"
+    for part in parts:
+        rows = [{"file_name": f"{inner}{i}.png", "text": f"picture {i} of {part}"} for i in range(COUNT)]
+        for row in rows:
+            picture(root / part / row["file_name"])
+        metadata(root / part / f"metadata.{ending}", [*rows, {"file_name": "gone.png", "text": "gone"}])
+    project, _, data = imported(root, tmp_path / "p")
+    told = project.survey_text()
+    assert f"train/metadata.{ending}: 1 of 9 rows whose file_name is no file that is used" in told
+    assert "a table about other files" not in told and "in no folder of a modality" not in told
+    texts = {data.key(i): data[i].get("text") for i in range(len(data))}
+    first = "train/" if len(parts) > 1 else inner
+    assert len(texts) == COUNT * len(parts) and texts[f"{first}3"] == "picture 3 of train"
+    assert sorted(filter(None, texts.values())) == sorted(f"picture {i} of {p}" for i in range(COUNT) for p in parts)
+    if len(parts) > 1:
+        assert texts["validation/3"] == "picture 3 of validation"
+        assert "validation/3,validation" in (tmp_path / "p" / "split.csv").read_text()
+
+
+def test_metadata_of_image_folders_names_further_files(tmp_path: Path) -> None:
+    root = tmp_path / "files"
+    for part in ("train", "val"):
+        for i in range(COUNT):
+            picture(root / part / "image" / f"{i}.png", seed=i)
+            text(root / part / "note" / f"{i}.txt", f"a note of number {i}")
+            array(root / part / "map" / f"of_{i + COUNT}.npy", i)
+        rows = [{"file_name": f"image/{i}.png", "depth": f"map/of_{i + COUNT}.npy"} for i in range(COUNT)]
+        metadata(root / part / "metadata.csv", rows)
+    _, _, data = imported(root, tmp_path / "p")
+    assert samples(data) == {
+        f"{part}/{i}": {"image", "note", "depth"} for i in range(COUNT) for part in ("train", "val")
+    }
+    i = [data.key(n) for n in range(len(data))].index("val/5")
+    assert np.array_equal(np.asarray(data[i]["depth"]).squeeze(), np.load(root / "val" / "map" / f"of_{5 + COUNT}.npy"))
+
+
+def test_the_ending_of_a_path_is_seldom_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 200,000 files in class folders, it was half of the time of the listing."""
+    from maskweave.init import listing, names
+
+    for i in range(40):
+        picture(tmp_path / f"class_{i % 8}" / f"x{i}y.png")
+    calls: list[str] = []
+    split = listing.split_ending
+    for module in (listing, names):
+        monkeypatch.setattr(module, "split_ending", lambda path: calls.append(path) or split(path))
+    found = list_folder(tmp_path)
+    assert found.layout == "classes" and found.sets[0].endings == {"png": 40} and len(calls) <= 4 * 40
 
 
 def test_folders_without_common_names_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,7 @@ def test_a_confidence_that_the_teacher_does_not_tell(data: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "python: own_teachers:nothing"}, "module own_teachers has no function nothing"),
+        ({"model": "python: own_teachers:nothing"}, "module own_teachers has no function or class nothing"),
         ({"model": "python: nowhere:function"}, "module nowhere cannot be imported"),
         ({"model": "python: own_teachers"}, "expected python: package.module:function"),
         ({"options": {"scales": 3}}, "cannot be called with derive.options .*'scales'"),
@@ -217,12 +217,15 @@ def test_settings_that_make_no_sense(derive: dict[str, Any], message: str) -> No
         catalog(level={**LEVEL, "derive": {"from": "rgb", **derive}})
 
 
-def test_code_of_a_catalog_does_not_run_unless_it_is_allowed(data: Path) -> None:
+def test_code_of_a_catalog_does_not_run_unless_it_is_allowed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASKWEAVE_ALLOW_CODE", raising=False)
     with pytest.raises(
         MaskweaveError, match="its teacher is code, python: own_teachers:brightness, which runs only if you allow"
     ):
         derive.label(data, catalog(level={**LEVEL, **by("brightness")}))
     assert own_teachers.BATCHES == []
+    monkeypatch.setenv("MASKWEAVE_ALLOW_CODE", "1")
+    assert derive.label(data, catalog(level={**LEVEL, **by("brightness")})).labels == {"level": 7}
 
 
 def test_only_some_labels_and_what_is_missing_for_others(data: Path) -> None:
@@ -245,7 +248,7 @@ def test_the_command(data: Path, command: list[str], capsys: pytest.CaptureFixtu
     path = data.parent / "mine.yaml"
     write_yaml(path, content(words={**TEXT, **by("shape_in_words")}, level={**LEVEL, **by("brightness")}))
     words = [*command, str(data), "--catalog", str(path), "--only", "words", "--device", "cpu"]
-    assert main(words) == 1 and "add --allow-code" in capsys.readouterr().err
+    assert main(words) == 1 and "MASKWEAVE_ALLOW_CODE=1" in capsys.readouterr().err
     assert main([*words, "--allow-code", "--part", "0/2"]) == 0
     assert "words 4" in (first := capsys.readouterr().out) and "1 of 3 shards are left to other parts" in first
     assert main([*words, "--allow-code", "--part", "1/2"]) == 0

@@ -14,6 +14,7 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
 from maskweave.generate.token_state import pack_inputs, token_states
+from maskweave.retrieve import indexing
 from maskweave.retrieve.features import Pooled, Predicted, vectors_of
 from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import make_index
@@ -103,6 +104,15 @@ def test_going_on_makes_only_what_is_missing(bundle: Bundle, tmp_path: Path, mon
     made = make_index(bundle, scenes(20), folder, shard_size=8)
     assert len(encoded) == 8 and made.vectors == {"rgb": 20} and made.skips.seen == 20
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_record_of_a_shard_is_read_once(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    whole = indexing.read_json
+    monkeypatch.setattr(indexing, "read_json", lambda path, **more: read.append(path.name) or whole(path, **more))
+    made = make_index(bundle, scenes(20), tmp_path / "index", shard_size=8)
+    assert made.vectors == {"rgb": 20} and made.skips.seen == 20
+    assert sorted(name for name in read if name.startswith("shard")) == [f"shard-0000{n}.json" for n in range(3)]
 
 
 def test_another_model_is_told(bundle: Bundle, indexed: Path) -> None:

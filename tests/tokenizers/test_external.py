@@ -349,6 +349,18 @@ def returns(modality, encoded=None, decoded=None):
     tokenizer.encode, tokenizer.decode = lambda values: encoded, lambda ids: decoded
     return tokenizer
 
+def tells(modality, **found):
+    class Telling(Means):
+        fingerprint = property(lambda self: tell("fingerprint"))
+        blank = lambda self: tell("blank")
+        codebooks = lambda self: tell("codebooks")
+
+    def tell(name):
+        value = found.get(name, "found")
+        return 1 / 0 if value == "raise" else torch.ones(value) if isinstance(value, list) else value
+
+    return Telling(modality, 8)
+
 def raises(modality):
     tokenizer = Means(modality, 8)
     tokenizer.encode = tokenizer.decode = lambda given: 1 / 0
@@ -398,8 +410,8 @@ def test_faults_of_own_code_are_told(own: str, tmp_path: Path, monkeypatch: pyte
     for place, problem in (
         ("python: own_tokenizer", r"expected python: package\.module:function"),
         ("python: not_there_at_all:x", "module not_there_at_all cannot be imported"),
-        ("python: own_tokenizer:medians", "module own_tokenizer has no function medians"),
-        ("python: own_tokenizer:nothing", "returned NoneType; expected python:"),
+        ("python: own_tokenizer:medians", "module own_tokenizer has no function or class medians"),
+        ("python: own_tokenizer:nothing", "returned NoneType; expected a function"),
         ("python: own_syntax:x", "module own_syntax cannot be imported \\(SyntaxError: .*; correct its code"),
         ("python: own_tokenizer:fails", "called with \\(modality\\), it raised KeyError: 'gone'; correct its code"),
         ("python: own_tokenizer:sizeless", "the Means that it returned has no vocabulary_size; set it"),
@@ -430,3 +442,35 @@ def test_faults_of_own_code_are_told(own: str, tmp_path: Path, monkeypatch: pyte
             broken.encode(values)
         with pytest.raises(MaskweaveError, match=f"own_tokenizer:{function}: decode {result}"):
             broken.decode(ids)
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        ({"fingerprint": "raise"}, r"fingerprint raised ZeroDivisionError: division by zero; correct its code"),
+        ({"fingerprint": 3}, r"fingerprint is 3; expected a text that is not empty; correct its code"),
+        ({"fingerprint": ""}, r"fingerprint is ''; expected a text"),
+        ({"blank": "raise"}, r"blank raised ZeroDivisionError"),
+        ({"blank": "text"}, r"blank raised TypeError: .*; correct its code"),
+        ({"blank": [3]}, r"blank returned torch\.float32 of shape \(3,\); expected None, or whole numbers from 0 to 7 of shape \(3,\)"),
+        ({"blank": 4}, r"blank returned torch\.int64 of shape \(\); expected None, or whole numbers"),
+        ({"codebooks": "raise"}, r"codebooks raised ZeroDivisionError"),
+        ({"codebooks": "text"}, r"codebooks raised TypeError"),
+        ({"codebooks": [8, 5]}, r"codebooks returned torch\.float32 of shape \(8, 5\); expected None, or finite vectors \(levels, codes, width\) for 8 ids"),
+        ({"codebooks": [1, 9, 5]}, r"codebooks returned torch\.float32 of shape \(1, 9, 5\); expected None"),
+    ],
+)  # fmt: skip
+def test_what_own_code_tells_is_checked(
+    own: str, found: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASKWEAVE_ALLOW_CODE", "1")
+    series = {"type": "series", "size": [12], "channels": 1, "mean": 0, "std": 1}
+    picture = series if "blank" in found else PICTURE
+    tokenizer = opened(entry(picture, [3], external="python: own_tokenizer:tells", codes=8, options=found))
+    with pytest.raises(MaskweaveError, match=f"^'thing': python: own_tokenizer:tells: {problem}"):
+        if "fingerprint" in found:
+            _ = tokenizer.fingerprint
+        elif "codebooks" in found:
+            _ = tokenizer.token_embeddings
+        else:
+            tokenizer.decode(np.full((1, 3), 8))

@@ -78,3 +78,16 @@ def test_weights_lie_in_the_folder(name: str, weights: str, tmp_path: Path) -> N
         ExternalGridTokenizer.open(modality)
     index.write_text(json.dumps({"metadata": size, "weight_map": dict.fromkeys(keys, part.name)}))
     assert ExternalGridTokenizer.open(modality).external.vocabulary_size == 16
+
+
+@pytest.mark.parametrize("name", ["mimi", "vq_model"])
+def test_adapters_are_refused(name: str, tmp_path: Path) -> None:
+    """transformers loads the adapter, from wherever the file says, if peft is installed."""
+    getattr(tiny, name)(tmp_path / name)
+    (tmp_path / name / "adapter_config.json").write_text(
+        '{"peft_type": "LORA", "base_model_name_or_path": "/elsewhere"}'
+    )
+    with pytest.raises(
+        MaskweaveError, match=r"has adapter_config\.json, so transformers would load an adapter into it"
+    ):
+        ExternalGridTokenizer.open(entry(name, tmp_path / name))

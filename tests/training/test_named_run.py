@@ -80,7 +80,9 @@ def test_training_and_held_out_samples_are_others(recipe: Path) -> None:
         MaskweaveError, match="data.samples must be 1 or more for python: own_sources:Endless, which is endless"
     ):
         load_recipe(recipe, {"data.samples": 0})
-    with pytest.raises(MaskweaveError, match="own.yaml: python: own_sources:gone: module own_sources has no gone"):
+    with pytest.raises(
+        MaskweaveError, match="own.yaml: python: own_sources:gone: module own_sources has no function or class gone"
+    ):
         load_recipe(recipe, {"data.source": "python: own_sources:gone"})
 
 
@@ -119,7 +121,7 @@ def test_loading_a_bundle_runs_no_code_that_its_recipe_names(
     ):
         reopen_indexed(index, loaded.catalog)
     assert "stranger_code" not in sys.modules
-    with code_allowed(), pytest.raises(MaskweaveError, match="module stranger_code has no make"):
+    with code_allowed(), pytest.raises(MaskweaveError, match="module stranger_code has no function or class make"):
         evaluate(loaded, bundle)
     assert "stranger_code" in sys.modules
 

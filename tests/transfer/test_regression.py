@@ -179,7 +179,7 @@ def test_parts_divide_what_is_known() -> None:
     fast[..., :8] = torch.arange(8.0)
     slow = torch.arange(16.0).div(2, rounding_mode="floor").expand(1, 1, 3, 16)
     features = RawFeatures(1, (3, 16), (1, 4))
-    fast_parts, slow_parts = (features("parts", x)[0] for x in (fast, slow))
+    fast_parts, slow_parts = (features(x)["parts"][0] for x in (fast, slow))
     assert fast_parts.tolist() == [0.5, 2.5, 4.5, 6.5, 0.5] and slow_parts.tolist() == [0.5, 2.5, 4.5, 6.5, 1.0]
     assert "parts" not in RawFeatures(MOST_PARTS, (8,), (2,)).counts and "parts" not in RawFeatures(3, (8,), ()).counts
     series, volume = RawFeatures(2, (8,), (4,)), RawFeatures(1, (4, 4, 4), (2, 2, 2))
@@ -188,18 +188,22 @@ def test_parts_divide_what_is_known() -> None:
     assert [x.shape for x in found] == [(2, 6), (2, 18), (2, 8)]
 
 
-def test_shape_does_not_depend_on_level_and_strength() -> None:
+def test_shape_does_not_depend_on_level_and_strength(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each channel; unknown parts stay unknown, and a value without a course has zeros."""
     raw = torch.randn(3, 2, 12, generator=torch.Generator().manual_seed(0))
     raw[1, 0, :3], raw[2, 1] = torch.nan, 5.0
     features = RawFeatures(2, (12,), (4,))
-    found = features("shape", raw)
-    scaled = features("shape", raw * torch.tensor([3.0, 0.1])[:, None] + torch.tensor([-7.0, 2.0])[:, None])
+    found = features(raw)["shape"]
+    scaled = features(raw * torch.tensor([3.0, 0.1])[:, None] + torch.tensor([-7.0, 2.0])[:, None])["shape"]
     assert torch.allclose(found, scaled, atol=1e-4, equal_nan=True)
     assert found[0, :4].mean() == pytest.approx(0, abs=1e-6) and found[0, :4].std(correction=0) == pytest.approx(
         1, abs=1e-5
     )
     assert bool(found[1, 0].isnan()) and bool(found[1, 1:].isfinite().all()) and found[2, 4:].tolist() == [0.0] * 4
+    pooled: list[torch.Tensor] = []
+    whole = RawFeatures._parts
+    monkeypatch.setattr(RawFeatures, "_parts", lambda self, x: pooled.append(x) or whole(self, x))
+    assert raw_blocks({"x": features}, {"x": raw})[2].nan_to_num(9).equal(found.nan_to_num(9)) and len(pooled) == 1
     assert "shape" not in RawFeatures(1, (4, 4), (2, 2)).counts and "shape" not in RawFeatures(1, (8,), (2,)).counts
 
 
@@ -210,8 +214,8 @@ def test_parts_of_a_sample_do_not_depend_on_its_batch(size: tuple[int, ...], par
         raw[i, ..., length:] = torch.nan
     raw[0, 0, ..., 2] = torch.nan
     features = RawFeatures(2, size, parts)
-    together = features("parts", raw)
-    alone = torch.cat([features("parts", raw[i : i + 1]) for i in range(7)])
+    together = features(raw)["parts"]
+    alone = torch.cat([features(raw[i : i + 1])["parts"] for i in range(7)])
     assert torch.equal(together.nan_to_num(-9), alone.nan_to_num(-9))
     assert together[:, -1].tolist() == pytest.approx([1, 5 / 9, 1, 1 / 9, 1 / 9, 5 / 9, 7 / 9])
     first = F.adaptive_avg_pool1d(raw[5].flatten(0, -2)[..., :5], parts[-1]).unflatten(0, (2, *size[:-1]))

@@ -186,7 +186,9 @@ def label_arguments(parser: ArgumentParser) -> None:
         "--only", metavar="NAMES", type=str, default="", help="modalities to label, separated by commas (default: all)"
     )
     parser.add_argument(
-        "--allow-code", action="store_true", help="run the Python functions that the catalog names as teachers"
+        "--allow-code",
+        action="store_true",
+        help="run the Python functions that the catalog names as teachers; the same as MASKWEAVE_ALLOW_CODE=1",
     )
     _limit_argument(parser)
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="number of values read in parallel")

@@ -16,22 +16,19 @@ Names are those of `BUILT_IN` and of the entry points `maskweave.sources` of ins
 Nothing is imported until a source is opened.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
 
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
-from maskweave.permission import check_code_allowed
+from maskweave.permission import PYTHON, check_code_allowed, import_code
 
 GROUP = "maskweave.sources"
 """Entry points of other packages, `name = "package.module:function"`."""
-PREFIX = "python:"
 OURS = "maskweave.synthetic."
 """Start of the modules whose sources any bundle may name."""
 BUILT_IN = {"scenes": "maskweave.synthetic.scenes:Scenes"}
@@ -73,7 +70,7 @@ class NamedSource:
 
 def is_named(place: str) -> bool:
     """Whether `place` is the name of a source, not a file or folder. Imports nothing."""
-    return place.startswith(PREFIX) or bool(_target(place))
+    return place.startswith(PYTHON) or bool(_target(place))
 
 
 def check_source_allowed(place: str, what: str) -> None:
@@ -87,9 +84,9 @@ def check_source_allowed(place: str, what: str) -> None:
     Raises:
         MaskweaveError: it is not allowed.
     """
-    module, _, path = place.removeprefix(PREFIX).strip().partition(":")
-    if place.startswith(PREFIX) and not (module.startswith(OURS) and "." not in path):
-        check_code_allowed(what, place, "with maskweave.permission.code_allowed():")
+    module, _, path = place.removeprefix(PYTHON).strip().partition(":")
+    if place.startswith(PYTHON) and not (module.startswith(OURS) and "." not in path):
+        check_code_allowed(what, place)
 
 
 def source_names() -> list[str]:
@@ -105,8 +102,8 @@ def find_source(place: str) -> NamedSource | None:
     """
     if not is_named(place):
         return None
-    target = place.removeprefix(PREFIX).strip() if place.startswith(PREFIX) else _target(place)
-    make = _import(place, target)
+    target = place if place.startswith(PYTHON) else _target(place)
+    make = import_code(target, place, _CALLS)
     try:
         parameters = inspect.signature(make).parameters
     except (TypeError, ValueError):
@@ -143,21 +140,3 @@ def _target(name: str) -> str:
         packages = ", ".join(sorted(dist.name for dist in found.values() if dist))
         raise MaskweaveError(f"{name}: several packages have a source of this name ({packages}); uninstall all but one")
     return next(iter(found), "")
-
-
-def _import(place: str, target: str) -> Any:
-    module, colon, path = target.partition(":")
-    if not (colon and module and path):
-        raise MaskweaveError(f"{place}: expected python: package.module:function")
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise MaskweaveError(
-            f"{place}: module {module} cannot be imported ({error}); install its package, or add its folder to PYTHONPATH"
-        ) from error
-    for name in path.split("."):
-        try:
-            found = getattr(found, name)
-        except AttributeError:
-            raise MaskweaveError(f"{place}: module {module} has no {path}; expected {_CALLS}") from None
-    return found

@@ -36,7 +36,7 @@ from maskweave.data.labeled import ClassFolders
 from maskweave.data.layouts.base import open_layout, parse_place
 from maskweave.data.lerobot import LeRobot, is_lerobot
 from maskweave.data.mirror import local_place
-from maskweave.data.named import PREFIX, find_source, is_named, source_names
+from maskweave.data.named import find_source, is_named, source_names
 from maskweave.data.pictures import Pictures
 from maskweave.data.remote import is_remote
 from maskweave.data.shards import RANGES, Shards
@@ -46,6 +46,7 @@ from maskweave.data.webdataset import WebTars, tars_in
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
+from maskweave.permission import PYTHON
 from maskweave.values.files import PICTURES
 from maskweave.values.formats import split_ending
 from maskweave.values.formats.pickled import conversion
@@ -204,7 +205,7 @@ def absolute(place: str) -> str:
         return str(layout)
     if not is_named(place):
         return str(Path(place).resolve())
-    return f"{PREFIX} {place.removeprefix(PREFIX).strip()}" if place.startswith(PREFIX) else place
+    return f"{PYTHON} {place.removeprefix(PYTHON).strip()}" if place.startswith(PYTHON) else place
 
 
 def _open_path(

@@ -41,7 +41,7 @@ from maskweave.training.run_folder import read_run_recipe
 from maskweave.training.sources import check_recipe_allowed, held_out_seed, open_source
 from maskweave.values.base import TextLabels
 from maskweave.values.bootstrap import UNKNOWN, metric_intervals, replicated
-from maskweave.values.metrics import Metric, Weights
+from maskweave.values.metrics import Metric
 
 CONSTANT_SAMPLES = 500
 """Number of training samples that the constants are fitted to."""
@@ -266,6 +266,10 @@ def _sums(
         reads = references[number, target].reads
         return simple_references(data.catalog, bundle.tokenizers, requests[number].inputs, reads, training)
 
+    @functools.cache
+    def weights_of(number: int, target: str) -> dict[int, np.ndarray] | None:
+        return references[number, target].weights(complete[number])
+
     sums: dict[str, torch.Tensor] = {}
     chunks = [complete[job.request][job.start :][:CHUNK] for job in jobs]
     work = sum(len(c) * (len(j.targets) + 2 * len(requests[j.request].read)) for c, j in zip(chunks, jobs, strict=True))
@@ -274,8 +278,9 @@ def _sums(
             request = replace(requests[job.request], targets=job.targets)
             for scored, outcome in scored_outcomes(bundle, request, chunk, data.seed + job.start, bar.advance):
                 reference = references[job.request, scored]
-                weights = reference.weights(complete[job.request], job.start)
                 known = [i for i, sample in enumerate(chunk) if sample.get(reference.reads) is not None]
+                scaled = weights_of(job.request, scored)
+                weights = None if scaled is None else [scaled[job.start + i] for i in known]
                 truth = [chunk[i][reference.reads] for i in known]
                 for place, judge in enumerate(() if request.read or request.truth else judges):
                     if known and judge.reads(request.inputs, scored):
@@ -324,14 +329,11 @@ class _References:
     def reads(self) -> str:
         return self.entry.name
 
-    def weights(self, samples: Samples, start: int) -> Weights:
-        """Returns the weights of the known truths of the chunk that begins at `start`, scaled together with those of all samples."""
-        known = [
-            [s for s in some if s.get(self.reads) is not None]
-            for some in (samples, samples[:start], samples[start:][:CHUNK])
-        ]
-        scaled = scaled_weights_of(known[0], self.entry)
-        return None if scaled is None else scaled[len(known[1]) :][: len(known[2])]
+    def weights(self, samples: Samples) -> dict[int, np.ndarray] | None:
+        """Returns the weights of the known truths, scaled together, by the place of the sample; None if the entry has no weight."""
+        known = [i for i, sample in enumerate(samples) if sample.get(self.reads) is not None]
+        scaled = scaled_weights_of([samples[i] for i in known], self.entry)
+        return None if scaled is None else dict(zip(known, scaled, strict=True))
 
 
 def added(parts: Iterable[np.ndarray | None]) -> np.ndarray | None:

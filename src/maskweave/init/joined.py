@@ -1,5 +1,10 @@
-"""A table beside files: one column has the names of the files, the others are modalities."""
+"""Tables about files: one column has the names of the files, the others are modalities.
 
+One table is beside all files. Or, as in ImageFolder data of Hugging Face datasets, each folder such as `train/` has a `metadata.csv` or `metadata.jsonl`, whose
+column `file_name` has paths relative to it.
+"""
+
+import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +20,11 @@ from maskweave.init.listing import FileSet, FolderListing
 from maskweave.init.names import SHARED
 from maskweave.values.formats import split_ending
 
+METADATA = ("metadata.csv", "metadata.jsonl")
+METADATA_TOLD = "metadata tables"
+FILE_NAME = "file_name"
+"""Column of the names of the files."""
+
 
 def table_beside(root: Path) -> Path | None:
     """Returns the only csv file or file of JSON lines of a folder that has other files or folders, too."""
@@ -23,6 +33,52 @@ def table_beside(root: Path) -> Path | None:
     inside = [p for p in sorted(root.iterdir()) if not p.name.startswith(".") and not p.is_symlink()]
     tables = [p for p in inside if p.is_file() and is_line_table(p)]
     return tables[0] if len(tables) == 1 and len(inside) > 1 else None
+
+
+def metadata_tables(root: Path) -> list[Path]:
+    """Returns the tables `metadata.csv` and `metadata.jsonl` with a column `file_name` in the folders of a folder."""
+    if not root.is_dir():
+        return []
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and not p.is_symlink())
+    tables = [folder / name for folder in folders for name in METADATA]
+    return [p for p in tables if p.is_file() and not p.is_symlink() and FILE_NAME in open_line_table(p).columns]
+
+
+def joined_metadata(listing: FolderListing, tables: Sequence[Path]) -> FolderListing:
+    """Returns a listing with the columns of `metadata_tables` as further modalities. The columns of the same name are one modality.
+
+    Raises:
+        MaskweaveError: a table is damaged.
+    """
+    known = {
+        (s.folder / path).relative_to(listing.root).as_posix(): key
+        for s in listing.sets
+        for key, path in s.files.items()
+    }
+    values: dict[str, dict[str, Any]] = {}
+    told: list[str] = []
+    for path in tables:
+        folder, table = path.parent.name, open_line_table(path)
+        names = [column for column in table.columns if column.strip() and column.lower() not in ROW_NUMBERS]
+        rows = [table.row(i, names) for i in range(len(table))]
+        keys = [known.get(posixpath.normpath(f"{folder}/{row[FILE_NAME]}")) for row in rows]
+        found = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
+        lost, twice = keys.count(None), len(keys) - keys.count(None) - len(found)
+        told += [f"{folder}/{path.name}: {lost} of {len(rows)} rows whose {FILE_NAME} is no file that is used"] * bool(
+            lost
+        )
+        told += [f"{folder}/{path.name}: {twice} rows that name a file again; the last row of each is used"] * bool(
+            twice
+        )
+        for column in names:
+            cells = {key: row[column] for key, row in found.items() if not _is_empty(row[column])}
+            if column != FILE_NAME and _are_paths(cells.values()):
+                cells = {key: f"{folder}/{cell}" for key, cell in cells.items()}
+            if column != FILE_NAME:
+                values.setdefault(column, {}).update(cells)
+    if not any(values.values()):
+        return replace(listing, left_out=[*listing.left_out, *told])
+    return _with_columns(listing, METADATA_TOLD, listing.root, values, told)
 
 
 def joined(listing: FolderListing, path: Path) -> FolderListing:
@@ -49,26 +105,42 @@ def joined(listing: FolderListing, path: Path) -> FolderListing:
         len(samples) + twice < len(table)
     )
     told += [f"{path.name}: {twice} rows that name a file again; the last row of each is used"] * bool(twice)
-    name = Namer()
+    values = {
+        column: {key: cells[i] for key, i in samples.items() if cells[i] is not None}
+        for column, cells in columns.items()
+        if column != best
+    }
+    return _with_columns(listing, path.name, path.parent, values, told)
+
+
+def _with_columns(
+    listing: FolderListing, table: str, folder: Path, columns: Mapping[str, Mapping[str, Any]], told: list[str]
+) -> FolderListing:
+    """Returns a listing with columns, cells by the sample's name, as further modalities.
+
+    Args:
+        table: name of the table, for notes.
+        folder: that paths in cells are relative to.
+        told: notes so far.
+    """
+    known, name = _KnownNames(listing), Namer()
     for one in listing.sets:
         name(one.name)
     sets = list(listing.sets)
-    for column, cells in columns.items():
-        if column == best:
-            continue
-        values = {key: cells[i] for key, i in samples.items() if cells[i] is not None}
+    for column, values in columns.items():
+        where = f"{table}, column {column}"
         if not _are_paths(values.values()):
             texts = dict.fromkeys(values, "")
-            sets.append(ValueSet(name(column), path.parent, texts, partial(_load, values), "txt", values=values))
+            sets.append(ValueSet(name(column), folder, texts, partial(_load, values), "txt", values=values))
         elif all(known.sample(cell) for cell in values.values()):
-            told.append(f"{path.name}, column {column}: names files that are used anyway")
-        elif files := {key: str(cell).strip() for key, cell in values.items() if _is_inside(path.parent, cell)}:
-            told += [
-                f"{path.name}, column {column}: {len(values) - len(files)} paths of files that are not in {path.parent}"
-            ] * (len(files) < len(values))
-            sets.append(FileSet(name(column), path.parent, files))
+            told.append(f"{where}: names files that are used anyway")
+        elif files := {key: str(cell).strip() for key, cell in values.items() if _is_inside(folder, cell)}:
+            told += [f"{where}: {len(values) - len(files)} paths of files that are not in {folder}"] * (
+                len(files) < len(values)
+            )
+            sets.append(FileSet(name(column), folder, files))
         else:
-            told.append(f"{path.name}, column {column}: paths of files that are not in {path.parent}")
+            told.append(f"{where}: paths of files that are not in {folder}")
     return replace(listing, layout="named", sets=sets, left_out=[*listing.left_out, *told])
 
 

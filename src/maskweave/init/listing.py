@@ -14,8 +14,9 @@ Folders `train/` and `val/` or `test/` above or below those of the modalities or
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -63,6 +64,8 @@ MOST_TABLES = 2
 NO_SAMPLE = "a table about other files, which is not read here; join all such tables into one beside the folders"
 Seconds = dict[Path, list[Path]]
 """Further files of the same name, by the one that is used."""
+SplitPath = tuple[str, str, str]
+"""A path without its ending, the ending, and the path."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class FileSet:
         """
         return read_content(self.folder / self.files[key], array)
 
-    @property
+    @cached_property
     def endings(self) -> Counter[str]:
         return Counter(split_ending(path)[1] for path in self.files.values())
 
@@ -158,13 +161,13 @@ def _list(root: Path, classes: bool, ignored: Collection[Path], seconds: Seconds
     of_parts = [p for p in folders if part_of(p.name)]
     more = [p for p in folders if p not in of_parts and part_of(SEPARATORS.split(p.name)[0])]  # train_masks/
     if not more and {part_of(p.name) for p in of_parts} == {"train", "validation"}:
-        listing = _of_parts(root, [_list(p, classes, (), seconds) for p in of_parts])
-        others = {p.name: len(_files(p, {}, [])) for p in folders if p not in of_parts}
+        listing = _of_parts(root, [_list(p, classes, ignored, seconds) for p in of_parts])
+        others = {p.name: len(_files(p, {}, [], ignored)) for p in folders if p not in of_parts}
         told = [f"{name}/: belongs to no part ({count} files)" for name, count in others.items() if count]
         listing.left_out = [*_beside(own), *told, *listing.left_out]
         return listing
     tables: list[str] = []
-    sets = [FileSet(p.name, p, _files(p, seconds, tables)) for p in folders]
+    sets = [FileSet(p.name, p, _files(p, seconds, tables, ignored)) for p in folders]
     sets = [s for s in sets if s.files]
     counts = key_counts({s.name: s.files for s in sets})
     sets = [_of_frames(s, counts) for s in sets]
@@ -257,14 +260,14 @@ def _leaves_files(listing: FolderListing) -> bool:
     for one in listing.sets:
         used = {*one.files.values()}
         known = _readable() | ({"csv", "tsv"} if not one.endings.keys() & {*PICTURES, *SOUNDS} else set())
-        if any(split_ending(path)[1] in known and path not in used for path in _paths(one.folder, used)):
+        if any(path not in used and split_ending(path)[1] in known for path in _paths(one.folder, used)):
             return True
     return False
 
 
 def _flat(root: Path, own: list[str], seconds: Seconds) -> FolderListing:
     """The listing of files in one folder: of one kind, or with what they are in their names."""
-    tables = _tables(own)
+    tables = _tables(_split(own))
     own = [name for name in own if name not in tables]
     left_out = [f"{name}: {NO_SAMPLE}" for name in tables]
     found = grouped_names(own)
@@ -274,7 +277,7 @@ def _flat(root: Path, own: list[str], seconds: Seconds) -> FolderListing:
         left_out += [f"{name}: belongs to no sample" for name in own if name not in used]
         return FolderListing(root, "named", [FileSet(name, root, files) for name, files in named.items()], left_out)
     name = root.resolve().name
-    files = _one_of_each(root, own, seconds)
+    files = _one_of_each(root, _split(own), seconds)
     return FolderListing(root, "flat", [FileSet(name if _is_name(name) else _usual(files), root, files)], left_out)
 
 
@@ -422,33 +425,37 @@ def _paths(folder: Path, closed: Collection[str] = (), start: str = "") -> Itera
             yield from _paths(folder, closed, f"{start}{name}/")
 
 
-def _files(folder: Path, seconds: Seconds, tables: list[str]) -> dict[str, str]:
+def _files(folder: Path, seconds: Seconds, tables: list[str], ignored: Collection[Path]) -> dict[str, str]:
     """Paths of the files under a folder, by the path without the ending, without tables about them."""
-    found = [path for path in _paths(folder) if split_ending(path)[1]]
+    own = {path.relative_to(folder).as_posix() for path in ignored if path.is_relative_to(folder)}
+    found = [one for one in _split(_paths(folder)) if one[1] and one[2] not in own]
     about = set(_tables(found))
     tables += [f"{folder.name}/{path}" for path in sorted(about)]
-    return _one_of_each(folder, [path for path in found if path not in about], seconds)
+    return _one_of_each(folder, [one for one in found if one[2] not in about], seconds)
 
 
-def _tables(paths: Sequence[str]) -> list[str]:
+def _split(paths: Iterable[str]) -> list[SplitPath]:
+    return [(*split_ending(path), path) for path in paths]
+
+
+def _tables(split: Sequence[SplitPath]) -> list[str]:
     """Returns tables that are about the other files, as they are few."""
-    tables = [path for path in paths if split_ending(path)[1] in (*CSV_ENDINGS, *JSON_LINES)]
-    return tables if len(tables) <= min(MOST_TABLES, len(paths) - len(tables) - 1) else []
+    tables = [path for _, ending, path in split if ending in (*CSV_ENDINGS, *JSON_LINES)]
+    return tables if len(tables) <= min(MOST_TABLES, len(split) - len(tables) - 1) else []
 
 
-def _one_of_each(folder: Path, paths: Sequence[str], seconds: Seconds) -> dict[str, str]:
+def _one_of_each(folder: Path, split: Sequence[SplitPath], seconds: Seconds) -> dict[str, str]:
     """Returns one file for each name, and adds the others to `seconds`: rather a picture, sound or array than a file about it, then the most frequent ending."""
-    split = [(*split_ending(path), path) for path in paths]
     endings = Counter(ending for _, ending, _ in split)
     by_name: dict[str, list[tuple[bool, int, str]]] = {}
     for key, ending, path in split:
         by_name.setdefault(key, []).append((ending in DESCRIBING, -endings[ending], path))
     found = {}
     for key, candidates in by_name.items():
-        first, *others = (path for _, _, path in sorted(candidates))
-        found[key] = first
-        if others:
-            seconds[folder / first] = [folder / path for path in others]
+        if len(candidates) > 1:
+            candidates.sort()
+            seconds[folder / candidates[0][2]] = [folder / path for _, _, path in candidates[1:]]
+        found[key] = candidates[0][2]
     return found
 
 

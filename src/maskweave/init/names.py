@@ -124,16 +124,15 @@ def _without_folder(folder: str, files: Files) -> Files:
 
 
 def _common_names(folders: Mapping[str, Files]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    endings: dict[str, set[str]] = defaultdict(set)
-    for folder, files in folders.items():
-        for name, path in files.items():
-            found[name][folder] = f"{folder}/{path}"
-            endings[name].add(split_ending(path)[1])
-    common = {name: files for name, files in found.items() if len(files) >= SHARED * len(folders)}
-    few = 1 < len(common) < len(folders) and len(common) <= MOST_GROUPS
-    whole = sum(map(len, common.values())) >= SHARED * sum(map(len, found.values()))
-    return common if few and whole and all(len(endings[name]) == 1 for name in common) else {}
+    counts = key_counts(folders)
+    names = [name for name, count in counts.items() if count >= SHARED * len(folders)]
+    few = 1 < len(names) < len(folders) and len(names) <= MOST_GROUPS
+    if not few or sum(counts[name] for name in names) < SHARED * counts.total():
+        return {}
+    paths = {name: {f: files[name] for f, files in folders.items() if name in files} for name in names}
+    if any(len({split_ending(path)[1] for path in of_name.values()}) > 1 for of_name in paths.values()):
+        return {}
+    return {name: {f: f"{f}/{path}" for f, path in of_name.items()} for name, of_name in paths.items()}
 
 
 def grouped_names(paths: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -20,7 +20,7 @@ from maskweave.files import write_aside
 from maskweave.init.data_sets import ValueSet, list_data_set
 from maskweave.init.entries import catalog_text, fit_vocabulary
 from maskweave.init.finding import Finding
-from maskweave.init.joined import joined, table_beside
+from maskweave.init.joined import joined, joined_metadata, metadata_tables, table_beside
 from maskweave.init.listing import NAME, FolderListing, list_folder
 from maskweave.init.plan import MOST_EVALUATED, Plan, machine_speed, make_plan
 from maskweave.init.recipe_text import recipe_text
@@ -169,10 +169,12 @@ def make_project(
         )
     listing = None if classes else list_data_set(root)
     if listing is None:
-        table = table_beside(root)
-        listing = list_folder(root, classes, [table] if table else [])
+        table, inside = table_beside(root), metadata_tables(root)
+        listing = list_folder(root, classes, [table, *inside] if table else inside)
         if table:
             listing = joined(listing, table)
+        if inside:
+            listing = joined_metadata(listing, inside)
     _check_out(root, out)
     findings = survey(listing, minutes, arrays or {}, texts, axes)
     usable = [f for f in findings if f.type]

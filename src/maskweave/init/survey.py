@@ -12,7 +12,15 @@ from maskweave.init.finding import Finding
 from maskweave.init.listing import RESERVED, FileSet, FolderListing, spread
 from maskweave.init.media import decide_sound, decide_video, is_color_video
 from maskweave.init.objects import plane_of
-from maskweave.init.words import as_text, decide_ids, decide_json, decide_text, split_numbers
+from maskweave.init.words import (
+    as_text,
+    class_ids,
+    decide_class_ids,
+    decide_ids,
+    decide_json,
+    decide_text,
+    split_numbers,
+)
 from maskweave.progress import Progress, progress
 
 LOOKED_AT = 64
@@ -121,7 +129,9 @@ def _look(
         finding.faults.clear()
         return finding.undecided(_why_nothing(next(iter(faults.values()), "no files"), files.name))
     try:
-        finding = _decide(finding, read, minutes, array, free)
+        is_column = isinstance(files, ValueSet) and not free and {c.holds for c in read.values()} <= {"text", "json"}
+        ids = class_ids(files.name, [c.data for c in read.values()]) if is_column else []
+        finding = decide_class_ids(finding, ids) if ids else _decide(finding, read, minutes, array, free)
         if finding.type and isinstance(files, ValueSet) and files.stated:
             finding.value |= files.stated
             finding.why |= dict.fromkeys(files.stated, "as the data set's documentation says")

@@ -1,6 +1,7 @@
 """From texts and JSON to scalars, labels, tags, metadata and texts."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,6 +33,10 @@ DENSE_IDS = 1.5
 """Whole numbers are ids of classes if they span less than this many times their number."""
 LONGEST_LABEL = 64
 """Characters of a label, at most."""
+CLASS_COLUMN = re.compile("(label|class|category|target)(_id)?", re.IGNORECASE)
+"""Names of columns whose whole numbers are ids of classes, if few differ."""
+MOST_CLASS_IDS, FEWEST_OF_CLASS = 50, 2
+"""Most of them that differ, and fewest samples of each on average."""
 FEWEST_PER_BIN = 10
 MOST_BINS = 64
 
@@ -112,6 +117,24 @@ def decide_ids(finding: Finding, numbers: Sequence[int]) -> Finding:
         )
         return finding
     return _scalar(finding, numbers)
+
+
+def class_ids(column: str, cells: Sequence[Any]) -> list[int]:
+    """Returns the whole numbers in a column if its name says that they are classes, and few differ; otherwise nothing."""
+    given = [text for cell in cells if not says_nothing(text := str(cell).strip())]
+    ids = [int(text) for text in given if re.fullmatch("-?[0-9]{1,9}", text) and str(int(text)) == text]
+    few = 2 <= len(set(ids)) <= min(MOST_CLASS_IDS, len(ids) // FEWEST_OF_CLASS)
+    return ids if few and len(ids) == len(given) and CLASS_COLUMN.fullmatch(column) else []
+
+
+def decide_class_ids(finding: Finding, ids: Sequence[int]) -> Finding:
+    """Fill in the entry for a column of `class_ids`."""
+    finding = _labels(finding, [str(n) for n in ids])
+    finding.value["classes"] = [str(n) for n in sorted(set(ids))]
+    finding.doubts.append(
+        f"{len(set(ids))} different whole numbers in a column of this name are taken as classes; if they are quantities, set value: {{type: scalar}} and import again"
+    )
+    return finding
 
 
 def _object(finding: Finding, objects: Sequence[Mapping[str, Any]]) -> Finding:

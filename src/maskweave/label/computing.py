@@ -95,10 +95,10 @@ class RuleLabels:
 class OneTeacher:
     """The label of one teacher."""
 
-    def __init__(self, catalog: Catalog, name: str, device: str, allow_code: bool):
+    def __init__(self, catalog: Catalog, name: str, device: str):
         derive = catalog[name].derive
         assert derive is not None
-        self.catalog, self.device, self.allow_code = catalog, device, allow_code
+        self.catalog, self.device = catalog, device
         self.names: tuple[str, ...] = (name,)
         self.sources: tuple[str, ...] = derive.sources
         self._derive, self._entry = derive, catalog[name]
@@ -109,7 +109,7 @@ class OneTeacher:
         return [f"{self.names[0]}: {note}" for note in self._teacher.notes] if self._teacher else []
 
     def open(self) -> dict[str, Any]:
-        self._teacher = open_teacher(self.catalog, self._entry, self.device, self.allow_code)
+        self._teacher = open_teacher(self.catalog, self._entry, self.device)
         return self._teacher.provenance
 
     def prepare(self, sample: Sample) -> Sample:
@@ -157,7 +157,7 @@ class OneTeacher:
         self._teacher = None
 
 
-def computations(catalog: Catalog, wanted: Sequence[str], device: str, allow_code: bool) -> list[Computation]:
+def computations(catalog: Catalog, wanted: Sequence[str], device: str) -> list[Computation]:
     """Returns computations of the wanted entries in an order in which each one's inputs are computed before.
 
     Raises:
@@ -181,7 +181,7 @@ def computations(catalog: Catalog, wanted: Sequence[str], device: str, allow_cod
             else:
                 rules.setdefault(derive.source, []).append(name)
         found += [RuleLabels(catalog, source, names) for source, names in rules.items()]
-        found += [OneTeacher(catalog, name, device, allow_code) for name in teachers]
+        found += [OneTeacher(catalog, name, device) for name in teachers]
         left = [name for name in left if name not in ready]
     return found
 

@@ -26,6 +26,7 @@ from maskweave.limits import limits_in_force, use_limits
 from maskweave.locks import lock
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.derivation import COMPUTED
+from maskweave.permission import code_allowed
 from maskweave.progress import Progress, progress
 from maskweave.ranks import WHOLE, JobPart
 
@@ -87,7 +88,8 @@ def label(
         part: the part of the shards to label.
         device: of the teachers; auto: a GPU if there is one.
         only: the modalities to label; by default all.
-        allow_code: run the Python functions that the catalog names as teachers (`model: "python: …"`).
+        allow_code: run the Python functions that the catalog names as teachers (`model: "python: …"`). They also run where code is allowed
+            anyway (`maskweave.permission`).
 
     Raises:
         MaskweaveError: root is not a finished data set, lacks what the labels are computed from, a teacher cannot be opened, or too many samples
@@ -99,13 +101,11 @@ def label(
     for name in only:
         if catalog[name].derive is None:
             raise MaskweaveError(f"{catalog.where}: {name!r} has no 'derive', so it cannot be labeled")
-    with lock(root, part) if Path(root).is_dir() else contextlib.nullcontext():
-        return _label(Shards(root, catalog), limit, jobs, part, device, only, allow_code)
+    with code_allowed(allow_code), lock(root, part) if Path(root).is_dir() else contextlib.nullcontext():
+        return _label(Shards(root, catalog), limit, jobs, part, device, only)
 
 
-def _label(
-    shards: Shards, limit: float, jobs: int, part: JobPart, device: str, only: Sequence[str], allow_code: bool
-) -> LabelReport:
+def _label(shards: Shards, limit: float, jobs: int, part: JobPart, device: str, only: Sequence[str]) -> LabelReport:
     catalog = shards.catalog
     notes: list[str] = []
     wanted, missing = _wanted(shards, notes, only)
@@ -123,7 +123,7 @@ def _label(
     states: dict[Path, str] = {}
     kept = set(shards.shards) if part.is_whole else {shards.shards[n] for n in part.mine(range(len(shards.shards)))}
     with ThreadPoolExecutor(jobs, initializer=use_limits, initargs=(limits_in_force(),)) as pool:
-        for computation in computations(catalog, wanted, device, allow_code):
+        for computation in computations(catalog, wanted, device):
             # Opened anew: labels of the rounds before may be inputs.
             work = _Round(Shards(shards.root, catalog) if jobs_done else shards, computation, states)
             kept &= work.run(part, limit, pool)

@@ -12,9 +12,10 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.decoding import DEFAULT, Decoding
 from maskweave.modality.derivation import COMPUTED, TeacherDerivation
 from maskweave.modality.entry import Modality
-from maskweave.modality.external import PYTHON, ExternalSpec
+from maskweave.modality.external import ExternalSpec
 from maskweave.modality.tokenizer import Diffusion, TokenizerSpec
 from maskweave.modality.vocabulary import NUM_BYTES, Vocabulary
+from maskweave.permission import PYTHON
 from maskweave.values import value_types
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from maskweave.errors import MaskweaveError, shown
+from maskweave.permission import PYTHON
 
 MOST_BATCH = 4096
 
@@ -113,7 +114,7 @@ class TeacherDerivation(Derivation):
             raise MaskweaveError(
                 "the key 'model' is missing; expected a folder or Hub id, a .onnx file, or python: package.module:function"
             )
-        if not (self.task or self.model.startswith("python:")):
+        if not (self.task or self.model.startswith(PYTHON)):
             raise MaskweaveError("the key 'task' is missing; expected what the model does, such as depth-estimation")
         if not (1 <= self.batch_size <= MOST_BATCH and 0 <= self.side <= 8192):
             raise MaskweaveError(

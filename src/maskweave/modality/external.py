@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-PYTHON = "python:"
-"""Start of the name of a tokenizer that is code."""
+from maskweave.permission import PYTHON
 
 
 @dataclass(frozen=True)

@@ -57,21 +57,20 @@ class RawFeatures:
                 counts["shape"] = parts
         return counts
 
-    def __call__(self, kind: RawKind, raw: Tensor) -> Tensor:
-        """Returns (B, F) of a kind for values (B, C, *size), NaN at unknown points; NaN where nothing is known."""
-        match kind:
-            case "channels":
-                return mean_and_deviation(raw.flatten(2))
-            case "rows":
-                return mean_and_deviation(raw.flatten(1, 2))
-            case "parts":
-                return self._parts(raw)
-            case "shape":
-                return self._shape(raw)
+    def __call__(self, raw: Tensor) -> dict[RawKind, Tensor]:
+        """Returns (B, F) of each kind for values (B, C, *size), NaN at unknown points; NaN where nothing is known."""
+        found: dict[RawKind, Tensor] = {"channels": mean_and_deviation(raw.flatten(2))}
+        if "rows" in self.counts:
+            found["rows"] = mean_and_deviation(raw.flatten(1, 2))
+        if "parts" in self.counts:
+            found["parts"] = self._parts(raw)
+        if "shape" in self.counts:
+            found["shape"] = self._shape(found["parts"])
+        return found
 
-    def _shape(self, raw: Tensor) -> Tensor:
-        """Legend: P parts."""
-        parts_BCP = self._parts(raw)[:, :-1].unflatten(1, (self.channels, -1))
+    def _shape(self, parts: Tensor) -> Tensor:
+        """Returns the shape of the `parts` of a value. Legend: P parts."""
+        parts_BCP = parts[:, :-1].unflatten(1, (self.channels, -1))
         mean, deviation = mean_and_deviation(parts_BCP).unflatten(1, (2, self.channels)).unbind(1)
         return ((parts_BCP - mean[..., None]) / deviation.clamp_min(1e-6)[..., None]).flatten(1)
 
@@ -102,11 +101,8 @@ def block_sizes(features: Mapping[str, RawFeatures]) -> dict[str, int]:
 
 def raw_blocks(features: Mapping[str, RawFeatures], raw: Mapping[str, Tensor]) -> list[Tensor]:
     """Returns the features of each kind that some input has, of all inputs, (B, F) each."""
-    return [
-        torch.cat([found(kind, raw[name]) for name, found in features.items() if kind in found.counts], dim=1)
-        for kind in get_args(RawKind)
-        if any(kind in found.counts for found in features.values())
-    ]
+    found = [of_input(raw[name]) for name, of_input in features.items()]
+    return [torch.cat([kinds[kind] for kinds in found if kind in kinds], dim=1) for kind in block_sizes(features)]
 
 
 def mean_and_deviation(x_BGP: Tensor) -> Tensor:

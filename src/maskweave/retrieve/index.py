@@ -78,7 +78,7 @@ class Index:
             raise MaskweaveError(
                 f"{folder}: does not contain the path of its bundle; load that bundle and pass it as bundle"
             )
-        self.bundle = load(self.facts["bundle"], device) if bundle is None else bundle
+        self.bundle = self._load(device) if bundle is None else bundle
         self.features = features_of(self.bundle, self.facts["feature_modality"])
         if self.features.fingerprint != self.facts["model"]:
             raise MaskweaveError(
@@ -97,6 +97,14 @@ class Index:
             self._centers = {name: stored.get_tensor(name).numpy() for name in stored.keys()}  # noqa: SIM118
         self._views: dict[str, View] = {}
         self._searchers: dict[str, Searcher] = {}
+
+    def _load(self, device: torch.device | str) -> Bundle:
+        try:
+            return load(self.facts["bundle"], device)
+        except MaskweaveError as error:
+            raise MaskweaveError(
+                f"{self.folder}: the bundle of the index cannot be loaded; if it has moved, move it back or index the data again: {error}"
+            ) from error
 
     @property
     def views(self) -> list[str]:

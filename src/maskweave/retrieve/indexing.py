@@ -127,17 +127,21 @@ def make_index(
         indices = [i for s in todo for i in range(s * shard_size, s * shard_size + sizes[s])]
         stream = zip(indices, read(source, indices, workers), strict=True)
         total = sum(sizes.values())
+        counted: dict[int, _Counted] = {}
         with progress("index", total, done=total - len(indices), quiet=not part.count) as bar:
             for shard in mine:
                 if shard in todo:
                     _write_shard(folder, shard, islice(stream, sizes[shard]), bundle.catalog, features, views, bar)
-                _count(folder, shard, skips)
+                counted[shard] = _count(folder, shard)
+                counted[shard].add_to(skips)
                 skips.check_shards(_record(folder, shard) for shard in mine)
         finished = [s for s in shards if _record(folder, s).exists()]
         left = part.left(len(shards) - len(finished), len(shards), str(folder))
         skips, vectors = ErrorBudget(limit), dict.fromkeys(views, 0)
         for shard in finished:
-            for view, count in _count(folder, shard, skips)["vectors"].items():
+            one = counted.get(shard) or _count(folder, shard)  # other parts wrote the others
+            one.add_to(skips)
+            for view, count in one.vectors.items():
                 vectors[view] += count
         if len(finished) == len(shards):
             skips.check_shards((_record(folder, shard) for shard in shards), finished=True)
@@ -148,12 +152,23 @@ def _record(folder: Path, shard: int) -> Path:
     return folder / f"{shard_name(shard)}.json"
 
 
-def _count(folder: Path, shard: int, skips: ErrorBudget) -> dict[str, Any]:
-    """Counts the samples and faults of a finished shard, and returns its record."""
+class _Counted(NamedTuple):
+    """What the record of a finished shard says."""
+
+    samples: int
+    faults: list[Fault]
+    vectors: dict[str, int]
+    """Number of vectors by view."""
+
+    def add_to(self, skips: ErrorBudget) -> None:
+        skips.good(self.samples)
+        skips.extend(self.faults)
+
+
+def _count(folder: Path, shard: int) -> _Counted:
     facts: dict[str, Any] = read_json(_record(folder, shard), limit=None)
-    skips.good(len(facts["keys"]))
-    skips.extend(read_faults(folder / f"{shard_name(shard)}{SKIPPED}", facts))
-    return facts
+    faults = read_faults(folder / f"{shard_name(shard)}{SKIPPED}", facts)
+    return _Counted(len(facts["keys"]), faults, facts["vectors"])
 
 
 def _claim_index(

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from maskweave.data.named import check_source_allowed, is_endless
-from maskweave.data.opening import open_data
+from maskweave.data.opening import absolute, open_data
 from maskweave.data.source import Source
+from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import read_recipe
 from maskweave.modality.catalogs import Catalog
 from maskweave.training.sources import check_recipe_allowed, open_source
@@ -26,11 +27,18 @@ def open_indexed(data: str, catalog: Catalog, samples: int = 0, seed: int | None
         run: folder of a run, whose recipe's held-out samples are opened instead of `data`.
 
     Raises:
-        MaskweaveError: also, the run has no recipe, or its data is code that is not allowed to run.
+        MaskweaveError: also, the run has no recipe, or its data is code that is not allowed to run or has a relative path.
     """
     if run:
         recipe = read_recipe(Path(run))
         check_recipe_allowed(recipe)
+        for name, settings in recipe.data.sets().items():
+            found = absolute(settings.source)  # not a path if the source is named or at a URL
+            if Path(found).is_absolute() and not Path(settings.source).is_absolute():
+                raise MaskweaveError(
+                    f"{run}/recipe.yaml: data{f'.mix.{name}' * bool(name)}.source is the relative path {settings.source!r}, but an index must find its data "
+                    f"from any folder; write an absolute path, such as {found}"
+                )
         return open_source(recipe, catalog, "validation", seed, samples)
     if is_endless(data):
         samples, seed = samples or SAMPLES, SEED if seed is None else seed
@@ -38,13 +46,18 @@ def open_indexed(data: str, catalog: Catalog, samples: int = 0, seed: int | None
 
 
 def reopen_indexed(facts: Mapping[str, Any], catalog: Catalog) -> Source:
-    """Opens the data of a finished index.
+    """Opens the data of a finished index, from any folder.
 
     Args:
         facts: of the index.
 
     Raises:
-        MaskweaveError: as `open_indexed`; or the index names code that is not allowed to run.
+        MaskweaveError: the index names code that is not allowed to run, or its data cannot be opened.
     """
     check_source_allowed(facts["data"]["data"], "the data of the index")
-    return open_indexed(**facts["data"], catalog=catalog)
+    try:
+        return open_indexed(**facts["data"], catalog=catalog)
+    except MaskweaveError as error:
+        raise MaskweaveError(
+            f"the data of the index cannot be opened; if it has moved, move it back or index it again: {error}"
+        ) from error

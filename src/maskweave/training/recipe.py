@@ -11,6 +11,7 @@ from maskweave.arguments import check_arguments, check_path
 from maskweave.config import build, plain
 from maskweave.data.opening import absolute
 from maskweave.data.remote import is_remote
+from maskweave.data.table_source import NAME
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_named
 from maskweave.files import read_yaml
@@ -226,6 +227,7 @@ def check_recipe(recipe: Recipe, where: str) -> None:
                 f"evaluate.requests and evaluate.sheets need a model that generates, but model.family is {recipe.model.family!r}; remove them"
             )
         recipe.data.check()
+        _check_fields(recipe)
         if recipe.data.augment is not None:
             try:
                 recipe.data.augment.check(catalog)
@@ -268,6 +270,17 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         raise MaskweaveError(
             f"{where}: tokenizers.jobs and evaluate.samples must be 1 or more, and tokenizers.samples 0 or more"
         )
+
+
+def _check_fields(recipe: Recipe) -> None:
+    """Checks that `data.fields` names modalities of the catalog; those that the recipe does not use are ignored."""
+    for name, data in recipe.data.sets().items():
+        known = list(load_catalog(recipe.catalog)) if data.fields else []
+        if unknown := [field for field in data.fields if field not in (*known, NAME)]:
+            key = f"data.mix.{name}.fields" if name else "data.fields"
+            raise MaskweaveError(
+                f"{key} has {shown(unknown[0])}, which is no modality of {recipe.catalog}; expected some of {', '.join(known[:20])}"
+            )
 
 
 def check_evaluation(request: EvaluationRequest, catalog: Catalog, unconditional: bool | None, where: str) -> None:

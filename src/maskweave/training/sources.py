@@ -14,9 +14,9 @@ from maskweave.data.source import LimitedSource, Source, Subset
 from maskweave.data.split import Divided, divide, some_by_hash, take_evenly
 from maskweave.data.table_source import NAME
 from maskweave.data.texts import describe_texts, text_modalities
-from maskweave.errors import MaskweaveError, shown
+from maskweave.errors import MaskweaveError
 from maskweave.limits import limited_to
-from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.modality.catalogs import Catalog
 from maskweave.tokenizers.text import TextTokenizer
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.recipe import Recipe
@@ -44,7 +44,6 @@ def open_sources(
     recipe: Recipe, catalog: Catalog, part: str, seed: int | None = None, samples: int = 0, spread: bool = False
 ) -> dict[str, Source]:
     """Like `open_source`, but returns each data set separately, by its name in the mix; a single source has an empty name."""
-    _check_fields(recipe)
     sources = {}
     counts = apportion(list(recipe.data.weights.values()), samples).tolist()
     for (name, data), count in zip(recipe.data.sets().items(), counts, strict=True):
@@ -74,17 +73,6 @@ def check_recipe_allowed(recipe: Recipe) -> None:
     for name, data in recipe.data.sets().items():
         key = f"data.mix.{name}.source" if name else "data.source"
         check_source_allowed(data.source, f"{key} of the run's recipe.yaml")
-
-
-def _check_fields(recipe: Recipe) -> None:
-    """Check that `data.fields` names modalities of the catalog; those that the recipe does not use are ignored."""
-    for name, data in recipe.data.sets().items():
-        known = list(load_catalog(recipe.catalog)) if data.fields else []
-        if unknown := [field for field in data.fields if field not in (*known, NAME)]:
-            key = f"data.mix.{name}.fields" if name else "data.fields"
-            raise MaskweaveError(
-                f"{key} has {shown(unknown[0])}, which is no modality of {recipe.catalog}; expected some of {', '.join(known[:20])}"
-            )
 
 
 def _open(data: DataSettings, catalog: Catalog, part: str, seed: int | None, samples: int, spread: bool) -> Source:

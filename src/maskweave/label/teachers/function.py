@@ -5,21 +5,20 @@ value and its confidence (`TeacherLabel`), None if there is no label, or a BadSa
 """
 
 import hashlib
-import importlib
 import inspect
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.request import Sample
 from maskweave.label.teachers.base import TaskTeacher, TeacherLabel
 from maskweave.modality.derivation import TeacherDerivation
 from maskweave.modality.entry import Modality
+from maskweave.permission import PYTHON, import_code
 
-PREFIX = "python:"
-EXPECTED = "python: package.module:function, a function that takes a list of values and returns a list of labels"
+EXPECTED = "a function that takes a list of values and returns a list of labels"
 
 
 class FunctionTeacher(TaskTeacher):
@@ -31,29 +30,17 @@ class FunctionTeacher(TaskTeacher):
 
     def __init__(self, settings: TeacherDerivation, entry: Modality):
         self.settings, self.notes, self.where = settings, [], f"{entry.name!r}: {settings.model}"
-        target = settings.model.removeprefix(PREFIX).strip()
-        module, colon, name = target.partition(":")
-        if not (module and colon and name):
-            raise MaskweaveError(f"{self.where}: expected {EXPECTED}")
-        try:
-            found = importlib.import_module(module)
-        except ImportError as error:
-            raise MaskweaveError(
-                f"{self.where}: module {module} cannot be imported ({error}); install its package, or add its folder to PYTHONPATH"
-            ) from error
-        function = getattr(found, name, None)
-        if not callable(function):
-            raise MaskweaveError(f"{self.where}: module {module} has no function {name}; expected {EXPECTED}")
+        function = import_code(settings.model, self.where, EXPECTED)
         try:
             inspect.signature(function).bind([], **settings.options)
         except (TypeError, ValueError) as error:
             raise MaskweaveError(
                 f"{self.where}: cannot be called with derive.options ({error}); expected {EXPECTED}"
             ) from error
-        self.function: Callable[..., Any] = function
+        self.function = function
         self.provenance = {
             "model": settings.model,
-            "revision": _revision(found),
+            "revision": _revision(settings.model.removeprefix(PYTHON).strip().partition(":")[0]),
             "license": settings.license or "unknown",
         }
 
@@ -70,10 +57,12 @@ class FunctionTeacher(TaskTeacher):
         ]
 
 
-def _revision(module: Any) -> str:
-    """Returns the version of a module's package; otherwise a hash of its file."""
+def _revision(module: str) -> str:
+    """Returns the version of an imported module's package; otherwise a hash of its file."""
+    package = module.partition(".")[0]
     try:
-        return f"{module.__name__.partition('.')[0]} {version(module.__name__.partition('.')[0])}"
+        return f"{package} {version(package)}"
     except PackageNotFoundError:
-        path = Path(module.__file__) if getattr(module, "__file__", None) else None
+        file = getattr(sys.modules[module], "__file__", None)
+        path = Path(file) if file else None
         return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" if path and path.is_file() else "unknown"

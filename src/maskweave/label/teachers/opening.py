@@ -17,6 +17,7 @@ from maskweave.label.teachers.transformers import TransformersTeacher
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.derivation import AgreementDerivation, NormalsDerivation, TeacherDerivation
 from maskweave.modality.entry import Modality
+from maskweave.permission import PYTHON, check_code_allowed
 from maskweave.training.distributed import local_device
 
 TASKS: dict[str, type[TransformersTeacher]] = {
@@ -36,11 +37,11 @@ TASKS: dict[str, type[TransformersTeacher]] = {
 """Tasks of models of the transformers library; those that pipelines know have their names."""
 
 
-def open_teacher(catalog: Catalog, entry: Modality, device: str = "auto", allow_code: bool = False) -> TaskTeacher:
+def open_teacher(catalog: Catalog, entry: Modality, device: str = "auto") -> TaskTeacher:
     """Opens what computes an entry's values.
 
     Raises:
-        MaskweaveError: the model cannot be opened, the task is unknown, or the entry cannot hold the labels.
+        MaskweaveError: the model cannot be opened or is code that is not allowed to run, the task is unknown, or the entry cannot hold the labels.
     """
     settings = entry.derive
     if isinstance(settings, AgreementDerivation):
@@ -48,12 +49,8 @@ def open_teacher(catalog: Catalog, entry: Modality, device: str = "auto", allow_
     if isinstance(settings, NormalsDerivation):
         return NormalsOfDepth(settings, entry, catalog[settings.source])
     assert isinstance(settings, TeacherDerivation)
-    if settings.model.startswith("python:"):
-        if not allow_code:
-            raise MaskweaveError(
-                f"{entry.name!r}: its teacher is code, {settings.model}, which runs only if you allow it: check that {catalog.where} is yours, then add "
-                "--allow-code (in Python: allow_code=True)"
-            )
+    if settings.model.startswith(PYTHON):
+        check_code_allowed(f"{entry.name!r}: its teacher", settings.model)
         return FunctionTeacher(settings, entry)
     if settings.model.endswith(".onnx"):
         return OnnxTeacher(settings, entry, catalog[settings.source], local_device(device))

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskweave.config import build, plain
-from maskweave.errors import MaskweaveError, shown
+from maskweave.errors import MaskweaveError, said, shown
 from maskweave.files import make_folder, read_json, write_aside
 from maskweave.modality.differences import entry_differences
 from maskweave.modality.entry import Modality
@@ -28,7 +28,6 @@ from maskweave.modality.pretrained import check_complete
 from maskweave.nn.patches import patchify, unpatchify
 from maskweave.tokenizers.external.base import ExternalTokenizer
 from maskweave.tokenizers.external.opening import CONFIG, FILES, model_folder, open_external
-from maskweave.tokenizers.external.own import said
 from maskweave.tokenizers.grid import SURE, checked_ids
 from maskweave.values.audio import Audio
 from maskweave.values.series import Series
@@ -136,22 +135,33 @@ class ExternalGridTokenizer(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """Changes whenever the same value could give other tokens."""
-        return f"{self.external.fingerprint}-{self.spec.tokens}-{self.spec.depth}"
+        found = self._call("fingerprint")
+        if not isinstance(found, str) or not found:
+            raise self._refuse("fingerprint", f"is {shown(found)}", "a text that is not empty")
+        return f"{found}-{self.spec.tokens}-{self.spec.depth}"
 
     @property
     def token_embeddings(self) -> Tensor:
         """(V, C) vector of each token. The vectors of the levels are added for joined tokens, and concatenated for separate ones.
 
         Raises:
-            MaskweaveError: the tokenizer does not tell what its codes stand for.
+            MaskweaveError: the tokenizer does not tell what its codes stand for, or not in the form that `ExternalTokenizer.codebooks` says.
         """
         with torch.inference_mode():
-            vectors_RVC = self.external.codebooks()
+            vectors_RVC = self._call("codebooks")
         if vectors_RVC is None:
             raise MaskweaveError(
                 f"{self.modality.name!r}: {self.spec.external} has no codebook vectors to start from; set model.init_from_tokenizers: false"
             )
-        levels = vectors_RVC.detach().float().cpu().clone()
+        levels = vectors_RVC.detach().float().clone()
+        shape = tuple(levels.shape)
+        tokens = 0 if len(shape) != 3 else shape[1] ** shape[0] if self.spec.tokens == "joined" else shape[1]
+        if tokens != self.spec.size or not levels.isfinite().all():
+            raise self._refuse(
+                "codebooks",
+                f"returned {vectors_RVC.dtype} of shape {shape}",
+                f"None, or finite vectors (levels, codes, width) for {self.spec.size} ids",
+            )
         if self.spec.tokens == "joined":
             vectors = levels[0]
             for level in levels[1:]:
@@ -206,26 +216,46 @@ class ExternalGridTokenizer(nn.Module):
             parts.append(ids.long())
         return torch.cat(parts).clone()
 
-    def _call(self, method: Literal["encode", "decode"], given: Any) -> Any:
-        """Calls a method of the tokenizer. The errors of the user's own code name the tokenizer."""
-        where = f"{self.modality.name!r}: {self.spec.external}: {method}"
+    def _call(self, name: Literal["encode", "decode", "fingerprint", "blank", "codebooks"], *given: Any) -> Any:
+        """Calls a method of the tokenizer, or reads its fingerprint. The errors of the user's own code name the tokenizer."""
         try:
-            made = getattr(self.external, method)(given)
-            if method == "encode" and made is not None:
+            made = getattr(self.external, name)
+            made = made if name == "fingerprint" else made(*given)
+            if name in ("encode", "blank", "codebooks") and made is not None:
                 made = torch.as_tensor(made).cpu()
         except Exception as error:
             if not self.spec.is_code or isinstance(error, (MaskweaveError, torch.OutOfMemoryError)):
                 raise
-            raise MaskweaveError(f"{where} raised {said(error)}; correct its code") from error
-        if made is None or (method == "decode" and not hasattr(made, "__len__")):
-            expected = "ids" if method == "encode" else "one value for each row of ids"
-            raise MaskweaveError(f"{where} returned {type(made).__name__}; expected {expected}")
+            raise MaskweaveError(
+                f"{self.modality.name!r}: {self.spec.external}: {name} raised {said(error)}; correct its code"
+            ) from error
+        if (name == "encode" and made is None) or (name == "decode" and not hasattr(made, "__len__")):
+            expected = "ids" if name == "encode" else "one value for each row of ids"
+            raise self._refuse(name, f"returned {type(made).__name__}", expected)
         return made
+
+    def _refuse(self, name: str, found: str, expected: str) -> MaskweaveError:
+        return MaskweaveError(
+            f"{self.modality.name!r}: {self.spec.external}: {name} {found}; expected {expected}; correct its code"
+        )
+
+    def _blank(self) -> Tensor:
+        """Returns the ids (*grid) that stand where nothing is known."""
+        ids = self._call("blank")
+        if ids is None:
+            return torch.zeros(self.modality.grid, dtype=torch.long)
+        if not self._are_ids(ids, self.modality.grid):
+            expected = f"None, or whole numbers from 0 to {self.spec.size - 1} of shape {self.modality.grid}"
+            raise self._refuse("blank", f"returned {ids.dtype} of shape {tuple(ids.shape)}", expected)
+        return ids.long()
+
+    def _are_ids(self, ids: Tensor, shape: tuple[int, ...]) -> bool:
+        fits = tuple(ids.shape) == shape and not ids.is_floating_point() and ids.dtype != torch.bool
+        return fits and int(ids.min()) >= 0 and int(ids.max()) < self.spec.size
 
     def _check_returned(self, ids: Tensor, count: int) -> None:
         m = self.modality
-        fits = tuple(ids.shape) == (count, *m.grid) and not ids.is_floating_point() and ids.dtype != torch.bool
-        if not fits or int(ids.min()) < 0 or int(ids.max()) >= self.spec.size:
+        if not self._are_ids(ids, (count, *m.grid)):
             span = f", {ids.min()} to {ids.max()}" if ids.numel() else ""
             raise MaskweaveError(
                 f"{m.name!r}: {self.spec.external}: encoded {count} values to {ids.dtype} of shape {tuple(ids.shape)}{span}; "
@@ -242,8 +272,7 @@ class ExternalGridTokenizer(nn.Module):
         ids = checked_ids(m, tokens, self.vocabulary_size).reshape(-1, *m.grid).cpu()
         known = ids < self.spec.size
         if not known.all():
-            blank = self.external.blank()
-            ids = torch.where(known, ids, torch.zeros(m.grid, dtype=torch.long) if blank is None else blank.long())
+            ids = torch.where(known, ids, self._blank())
         found: list[Any] = []
         for start in range(0, len(ids), self.external.batch):
             part = self._call("decode", ids[start : start + self.external.batch])

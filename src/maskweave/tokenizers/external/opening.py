@@ -30,6 +30,8 @@ FILES = (CONFIG, "*.safetensors", INDEXES)
 """Patterns of the files that are read and copied."""
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.jit", "*.th")
 """Patterns of weights that run code when they are read."""
+ADAPTER = "adapter_config.json"
+"""File from which transformers loads the weights of an adapter, from any place that it names, if peft is installed."""
 
 
 def find_files(spec: ExternalSpec) -> Path:
@@ -79,6 +81,11 @@ def open_published(modality: Modality, spec: ExternalSpec, folder: Path) -> Publ
     known = "EnCodec, DAC, Mimi, Janus' and Emu3's VQ models, or VQModel of diffusers"
     if not (folder / CONFIG).is_file():
         raise MaskweaveError(f"{where}: has no {CONFIG}; expected {known}")
+    if (folder / ADAPTER).exists():
+        raise MaskweaveError(
+            f"{where}: has {ADAPTER}, so transformers would load an adapter into it; expected complete weights; merge the adapter into them and save them again, "
+            "or remove the file if they are complete without it"
+        )
     if not any(folder.glob("*.safetensors")):
         unsafe = sorted(path.name for pattern in UNSAFE for path in folder.glob(pattern))
         found = f"only {unsafe[0]}, and reading it can run code" if unsafe else "none"

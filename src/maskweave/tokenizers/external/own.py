@@ -1,22 +1,12 @@
 """Tokenizers that are the user's code: `external: "python: package.module:function"`."""
 
-import importlib
-from typing import Any
-
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, said
 from maskweave.modality.entry import Modality
-from maskweave.modality.external import PYTHON, ExternalSpec
-from maskweave.permission import check_code_allowed
+from maskweave.modality.external import ExternalSpec
+from maskweave.permission import check_code_allowed, import_code
 from maskweave.tokenizers.external.base import ExternalTokenizer
 
-EXPECTED = (
-    f"{PYTHON} package.module:function, a function that takes (modality, **options) and returns an ExternalTokenizer"
-)
-
-
-def said(error: Exception) -> str:
-    """Returns an error of the user's code in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+EXPECTED = "a function that takes (modality, **options) and returns an ExternalTokenizer"
 
 
 def make_own(modality: Modality, spec: ExternalSpec) -> ExternalTokenizer:
@@ -25,23 +15,9 @@ def make_own(modality: Modality, spec: ExternalSpec) -> ExternalTokenizer:
     Raises:
         MaskweaveError: code is not allowed, or the function cannot be imported or called, or returns something else.
     """
-    check_code_allowed(f"{modality.name!r}: its tokenizer", spec.external, "maskweave.load(…, allow_code=True)")
+    check_code_allowed(f"{modality.name!r}: its tokenizer", spec.external)
     where = f"{modality.name!r}: {spec.external}"
-    module, colon, name = spec.external.removeprefix(PYTHON).strip().partition(":")
-    if not (module and colon and name):
-        raise MaskweaveError(f"{where}: expected {EXPECTED}")
-    try:
-        function: Any = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
-        raise MaskweaveError(
-            f"{where}: module {module} cannot be imported ({error}); install its package, or add its folder to PYTHONPATH"
-        ) from error
-    except Exception as error:  # the user's code may raise anything
-        raise MaskweaveError(
-            f"{where}: module {module} cannot be imported ({said(error)}); correct its code"
-        ) from error
-    if not callable(function):
-        raise MaskweaveError(f"{where}: module {module} has no function {name}; expected {EXPECTED}")
+    function = import_code(spec.external, where, EXPECTED)
     try:
         made = function(modality, **spec.options)
     except MaskweaveError:

@@ -98,17 +98,18 @@ def split_ending(name: str) -> tuple[str, str]:
 
     Known endings of two parts, such as `zarr.zip`, are one ending.
     """
-    lower = name.lower()
-    for ending in _long_endings():
-        if lower.endswith(f".{ending}") and not lower.endswith(f"/.{ending}"):
-            return name[: -len(ending) - 1], ending
+    lower, long = name.lower(), _long_endings()
+    if lower.endswith(long):  # at once, as most names have none
+        for ending in long:
+            if lower.endswith(ending) and not lower.endswith(f"/{ending}"):
+                return name[: -len(ending)], ending[1:]
     stem, _, ending = name.rpartition(".")
     return (stem, ending.lower()) if stem and not stem.endswith("/") and "/" not in ending else (name, "")
 
 
 @functools.cache
 def _long_endings() -> tuple[str, ...]:
-    return tuple(ending for ending in (*BUILT_IN, *installed()) if "." in ending)
+    return tuple(f".{ending}" for ending in (*BUILT_IN, *installed()) if "." in ending)
 
 
 @functools.cache
