@@ -166,14 +166,15 @@ class LabelRules(Rules):
 
 
 def class_name(value: Any, classes: Sequence[str], where: str) -> str:
-    """Returns a class, given by its name, or by its index from 0 if no class has that number as its name.
+    """Returns a class, given by its name, or by its index from 0 if no class has a whole number as its name.
 
     Raises:
         BadSample: it is not one of the classes.
     """
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and -1 <= value < 10**9:
         index = int(value)
-        value = classes[index] if str(index) not in classes and 0 <= index < len(classes) else str(index)
+        is_index = 0 <= index < len(classes) and not any(name.removeprefix("-").isdecimal() for name in classes)
+        value = classes[index] if is_index else str(index)
     if not isinstance(value, str) or value not in classes:
         some = f"{', '.join(classes[:8])}{', …' * (len(classes) > 8)}"
         raise refuse(where, shown(value), f"one of the entry's {len(classes)} classes: {some}")
