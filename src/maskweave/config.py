@@ -45,7 +45,7 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
         MaskweaveError: gives `where`, the dotted key, what was found and what was expected.
     """
     if not isinstance(content, Mapping):
-        raise MaskweaveError(f"{where}: {_named(key)}expected keys and values, found {shown(content)}")
+        raise _WrongType(f"{where}: {_named(key)}expected keys and values, found {shown(content)}")
     requested, variant = cls, getattr(cls, "variant", None)
     if variant is not None:
         try:
