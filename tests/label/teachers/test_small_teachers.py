@@ -51,7 +51,12 @@ def test_points_become_unknown() -> None:
 
 def table(names: dict[int, str], own: list[str], translated: dict[str, str] | None = None, **value: Any) -> ClassTable:
     label = entries(label=grid(type="classes", classes=own, **value))["label"]
-    return ClassTable(names, TeacherDerivation("one", model="a/b", classes=translated or {}), label, "here")
+    return ClassTable(
+        names,
+        TeacherDerivation("one", model="a/b", task="semantic-segmentation", classes=translated or {}),
+        label,
+        "here",
+    )
 
 
 def test_classes_by_the_ids_of_a_teacher() -> None:
