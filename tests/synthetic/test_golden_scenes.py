@@ -1,23 +1,23 @@
-"""Scene i of seed s is the same tomorrow: its room, its objects and its values, in numbers, and textures and crops of pictures, as in `scenes.yaml`.
+"""Scene i of seed s is the same tomorrow: its room, its objects and its values, in numbers, and textures and crops of pictures, as in `scenes.json`.
 
 If they change on purpose, `python tests/synthetic/test_golden_scenes.py` writes them. Numbers of pictures have a tolerance: another processor may round
 a pixel at an edge to the other side.
 """
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from maskweave.modality.catalogs import catalog_from
 from maskweave.synthetic import pictures
 from maskweave.synthetic.scenes import DEFAULT_SIZE, METADATA, NAMES, Scenes
 
-STORED = Path(__file__).with_name("scenes.yaml")
+STORED = Path(__file__).with_name("scenes.json")
 SIZES = {"64x64": DEFAULT_SIZE, "48x96": (48, 96), "57x33": (57, 33)}
 COUNTS = {"64x64": 12, "48x96": 4, "57x33": 4}
 
@@ -118,13 +118,13 @@ TOLERANCES = {"image": 0.2, "binary": 0.004, "map": 0.02, "direction": 0.003, "c
 
 @pytest.mark.parametrize("name", SIZES)
 def test_scenes_are_those_that_are_stored(name: str) -> None:
-    assert_close(of_scenes(name), yaml.safe_load(STORED.read_text())[name], name)
+    assert_close(of_scenes(name), json.loads(STORED.read_text())[name], name)
 
 
 def test_pictures_are_those_that_are_stored() -> None:
-    assert_close(of_pictures(), yaml.safe_load(STORED.read_text())["pictures"], "pictures")
+    assert_close(of_pictures(), json.loads(STORED.read_text())["pictures"], "pictures")
 
 
 if __name__ == "__main__":
-    content = {**{name: of_scenes(name) for name in SIZES}, "pictures": of_pictures()}
-    STORED.write_text(yaml.safe_dump(content, default_flow_style=None, width=150, sort_keys=False, allow_unicode=True))
+    parts = [f"{json.dumps(name)}: [\n" + ",\n".join(map(json.dumps, of_scenes(name))) + "\n]" for name in SIZES]
+    STORED.write_text("{\n" + ",\n".join([*parts, f'"pictures": {json.dumps(of_pictures())}']) + "\n}\n")

@@ -1,10 +1,11 @@
-"""What each value type makes of the same few values, in numbers, as in `values.yaml`: checked, moved, varied, as a network sees them, encoded, scored,
+"""What each value type makes of the same few values, in numbers, as in `values.json`: checked, moved, varied, as a network sees them, encoded, scored,
 merged and drawn.
 
 If it changes on purpose, `python tests/values/test_golden_values.py` writes it. Numbers may differ by a rounding; pictures by some pixels of letters.
 """
 
 import functools
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from small_bundle import scenes
 from value_helpers import value_of
 
@@ -25,7 +25,7 @@ from maskweave.values.geometry import Geometry
 from maskweave.values.metadata import Key
 from maskweave.values.variation import Variation
 
-STORED = Path(__file__).with_name("values.yaml")
+STORED = Path(__file__).with_name("values.json")
 MOVES = {
     "crop": Geometry((0.25, 0.0, 0.75, 0.5)),
     "flip": Geometry(flip=True),
@@ -199,7 +199,7 @@ def assert_close(found: Any, stored: Any, where: str, tolerance: float) -> None:
 
 @functools.cache
 def stored() -> dict[str, Any]:
-    return dict(yaml.safe_load(STORED.read_text()))
+    return dict(json.loads(STORED.read_text()))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -208,12 +208,5 @@ def test_values_are_what_is_stored(name: str) -> None:
 
 
 if __name__ == "__main__":
-    STORED.write_text(
-        yaml.safe_dump(
-            {name: found(name) for name in CASES},
-            default_flow_style=None,
-            width=160,
-            sort_keys=False,
-            allow_unicode=True,
-        )
-    )
+    lines = [f"{json.dumps(name)}: {{\n" + ",\n".join(f" {json.dumps(what)}: {json.dumps(fact, ensure_ascii=False)}" for what, fact in found(name).items()) + "\n}" for name in CASES]  # fmt: skip
+    STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
