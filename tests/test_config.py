@@ -153,6 +153,7 @@ class Typed:
     text: str = ""
     choice: Literal["a", "b"] = "a"
     pair: tuple[int, int] = (0, 0)
+    single: tuple[int] = (0,)
     row: tuple[float, ...] = ()
     inner: Inner = field(default_factory=Inner)
     rows: tuple[Inner, ...] = ()
@@ -170,6 +171,7 @@ WRONG: dict[str, list[object]] = {
     "text": [1, None, b"a"],
     "choice": ["c", "", None, 1],
     "pair": [(), (1,), (1, 2, 3), (1, 2.0), (True, 1), 1, "12", None],
+    "single": [(), (1, 2), ("a",), 1],
     "row": [("a",), (1, True), 1, "12", None],
     "inner": [{"size": (1, 2)}, None, (1, 2)],
     "rows": [(Inner(), 1), Inner(), None],
@@ -193,13 +195,14 @@ def test_fields_of_the_declared_type_are_taken():
         "x",
         "b",
         [1, np.int8(2)],
+        [np.int64(4)],
         [1, 2.5, 3],
         Inner((3, 4)),
         [Inner()],
         np.int64(5),
         "auto",
     )
-    assert made == Typed(3, 0.5, True, "x", "b", (1, 2), (1, 2.5, 3), Inner((3, 4)), (Inner(),), 5, "auto")
+    assert made == Typed(3, 0.5, True, "x", "b", (1, 2), (4,), (1, 2.5, 3), Inner((3, 4)), (Inner(),), 5, "auto")
     assert [type(n) for n in (made.whole, made.number, *made.pair, *made.row, made.maybe)] == [
         int,
         float,
