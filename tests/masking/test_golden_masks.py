@@ -3,19 +3,22 @@
 If it changes on purpose, `python tests/masking/test_golden_masks.py` writes it. A run that is resumed with another version then goes on with other masks.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from tiny_catalog import random_columns, tiny
 
-from maskweave.masking.budgets import dirichlet_budgets, fill, first_budgets, log_gamma, target_numbers
-from maskweave.masking.fourm import MaskingConfig, MaskSampler, Mixture
-from maskweave.masking.m3ae import MaskRatio, mask_columns, separate
-from maskweave.masking.paths import TrainedPaths
-from maskweave.masking.random import SampleRandom
+sys.path[:0] = [str(Path(__file__).parents[1])]  # where this file is run by itself
+from tiny_catalog import random_columns, tiny  # noqa: E402
+
+from maskweave.masking.budgets import dirichlet_budgets, fill, first_budgets, log_gamma, target_numbers  # noqa: E402
+from maskweave.masking.fourm import MaskingConfig, MaskSampler, Mixture  # noqa: E402
+from maskweave.masking.m3ae import MaskRatio, mask_columns, separate  # noqa: E402
+from maskweave.masking.paths import TrainedPaths  # noqa: E402
+from maskweave.masking.random import SampleRandom  # noqa: E402
 
 STORED = Path(__file__).with_name("masks.yaml")
 RNG = SampleRandom.at(5, np.array([0, 1, 7]))

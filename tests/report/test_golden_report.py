@@ -5,6 +5,7 @@ If they change on purpose, `python tests/report/test_golden_report.py` writes th
 
 import json
 import re
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -14,21 +15,23 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from layouts import drawn_in_words, figure_lines
 from PIL import Image
 
-from maskweave.data.stats import DataStats, Histogram, ModalityStats
-from maskweave.families.base import family_named
-from maskweave.families.sheets import Tile, TileRow
-from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog
-from maskweave.provenance import Origin, Provenance
-from maskweave.report import curves, data_stats
-from maskweave.report.card import model_card
-from maskweave.report.clips import ClipRow, ClipTable
-from maskweave.report.html import Sections, write_report
-from maskweave.report.sheets import contact_sheet, sheet_for
-from maskweave.report.tables import key_table, modality_table
-from maskweave.values.playable import Playable
+sys.path[:0] = [str(Path(__file__).parents[1])]  # where this file is run by itself
+from layouts import drawn_in_words, figure_lines  # noqa: E402
+
+from maskweave.data.stats import DataStats, Histogram, ModalityStats  # noqa: E402
+from maskweave.families.base import family_named  # noqa: E402
+from maskweave.families.sheets import Tile, TileRow  # noqa: E402
+from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog  # noqa: E402
+from maskweave.provenance import Origin, Provenance  # noqa: E402
+from maskweave.report import curves, data_stats  # noqa: E402
+from maskweave.report.card import model_card  # noqa: E402
+from maskweave.report.clips import ClipRow, ClipTable  # noqa: E402
+from maskweave.report.html import Sections, write_report  # noqa: E402
+from maskweave.report.sheets import contact_sheet, sheet_for  # noqa: E402
+from maskweave.report.tables import key_table, modality_table  # noqa: E402
+from maskweave.values.playable import Playable  # noqa: E402
 
 GOLDEN = Path(__file__).with_name("golden")
 ROWS: list[dict[str, Any]] = [

@@ -6,6 +6,7 @@ If they change on purpose, `python tests/studio/test_golden_studio.py` writes th
 
 import json
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,22 +18,24 @@ import pytest
 pytest.importorskip("gradio")
 
 import gradio
-import small_bundle
 import torch
 
-from maskweave.generate.result import Generated
-from maskweave.generate.schedule import Schedule
-from maskweave.generate.scoring import Score
-from maskweave.modality.catalogs import load_catalog
-from maskweave.studio.bounds import Bounds
-from maskweave.studio.data_page import sample_html
-from maskweave.studio.desk import Desk
-from maskweave.studio.form import draw_form
-from maskweave.studio.offered import Offered
-from maskweave.studio.page import Page, build_page
-from maskweave.studio.run_page import run_html
-from maskweave.studio.running import Likelihood, RequestState
-from maskweave.studio.showing import error_html, likelihood_html, progress_html, spread_card, status_html, values_html
+sys.path[:0] = [str(Path(__file__).parents[1])]  # where this file is run by itself
+import small_bundle  # noqa: E402
+
+from maskweave.generate.result import Generated  # noqa: E402
+from maskweave.generate.schedule import Schedule  # noqa: E402
+from maskweave.generate.scoring import Score  # noqa: E402
+from maskweave.modality.catalogs import load_catalog  # noqa: E402
+from maskweave.studio.bounds import Bounds  # noqa: E402
+from maskweave.studio.data_page import sample_html  # noqa: E402
+from maskweave.studio.desk import Desk  # noqa: E402
+from maskweave.studio.form import draw_form  # noqa: E402
+from maskweave.studio.offered import Offered  # noqa: E402
+from maskweave.studio.page import Page, build_page  # noqa: E402
+from maskweave.studio.run_page import run_html  # noqa: E402
+from maskweave.studio.running import Likelihood, RequestState  # noqa: E402
+from maskweave.studio.showing import error_html, likelihood_html, progress_html, spread_card, status_html, values_html  # noqa: E402
 
 GOLDEN = Path(__file__).with_name("golden")
 PROPS = (

@@ -7,6 +7,7 @@ If it changes on purpose, `python tests/values/test_golden_values.py` writes it.
 import functools
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_bundle import scenes
-from value_helpers import value_of
 
-from maskweave.errors import MaskweaveError
-from maskweave.modality.vocabulary import Vocabulary
-from maskweave.tokenizers.text import TextTokenizer
-from maskweave.values.base import ValueType
-from maskweave.values.geometry import Geometry
-from maskweave.values.metadata import Key
-from maskweave.values.variation import Variation
+sys.path[:0] = [str(Path(__file__).parents[1])]  # where this file is run by itself
+from small_bundle import scenes  # noqa: E402
+from value_helpers import value_of  # noqa: E402
+
+from maskweave.errors import MaskweaveError  # noqa: E402
+from maskweave.modality.vocabulary import Vocabulary  # noqa: E402
+from maskweave.tokenizers.text import TextTokenizer  # noqa: E402
+from maskweave.values.base import ValueType  # noqa: E402
+from maskweave.values.geometry import Geometry  # noqa: E402
+from maskweave.values.metadata import Key  # noqa: E402
+from maskweave.values.variation import Variation  # noqa: E402
 
 STORED = Path(__file__).with_name("values.json")
 MOVES = {
