@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
-sys.path[:0] = [str(Path(__file__).parent)]  # where this file is run by itself
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # where this file is run by itself
+from network_numbers import assert_close, filled, shapes, told  # noqa: E402
 from test_grid_tokenizer import ENTRIES, entry, sample, variant  # noqa: E402
 
 from maskweave.models.encoder import Encoded  # noqa: E402
@@ -36,28 +36,6 @@ MORE = {
     "blended map": entry(Map((8, 8), range=(0, 10)), (2, 2), variant(overlap="blend")),
     "unknown points": entry(Map((8, 8), range=(0, 10), missing=("nan",)), (2, 2)),
 }  # fmt: skip
-
-
-def filled(module: nn.Module) -> None:
-    """Sets each parameter to a wave of its own, as large as usual for its inputs; norms stay near 1."""
-    with torch.no_grad():
-        for number, (name, parameter) in enumerate(module.named_parameters()):
-            wave = torch.sin(torch.arange(parameter.numel(), dtype=torch.float64) * (1 + 0.37 * number) + number)
-            size = 1.5 / math.sqrt(max(1, parameter.shape[-1] if parameter.ndim > 1 else parameter.numel()))
-            base = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-            parameter.copy_((base + size * wave).view(parameter.shape))
-
-
-def told(t: Tensor) -> list[float]:
-    """Mean, standard deviation, and a mean with growing weights."""
-    numbers = t.detach().double().flatten()
-    numbers = numbers[numbers.isfinite()]
-    weights = torch.linspace(1, 2, len(numbers), dtype=torch.float64)
-    return [float(x) for x in (numbers.mean(), numbers.std(correction=0), (numbers * weights).mean())]
-
-
-def shapes(module: nn.Module) -> list[Any]:
-    return [sum(p.numel() for p in module.parameters()), len([*module.parameters()]), len(module.state_dict())]
 
 
 def of_tokenizer(name: str) -> dict[str, Any]:
@@ -136,17 +114,6 @@ def of_head(name: str) -> dict[str, Any]:
 
 def found(name: str) -> dict[str, Any]:
     return of_head(name) if name in HEADS else of_tokenizer(name)
-
-
-def assert_close(found: Any, stored: Any, where: str) -> None:
-    if isinstance(stored, dict):
-        assert found.keys() == stored.keys(), where
-        for key in stored:
-            assert_close(found[key], stored[key], f"{where}: {key}")
-    elif isinstance(stored, list) and stored and isinstance(stored[0], float):
-        assert found == pytest.approx(stored, rel=2e-4, abs=2e-5, nan_ok=True), where
-    else:
-        assert found == stored, f"{where}; on purpose: python tests/tokenizers/test_golden_tokenizers.py"
 
 
 @pytest.mark.parametrize("name", [*GRIDS, *MORE, *HEADS])
