@@ -326,7 +326,7 @@ def test_locks_of_linux(tmp_path: Path) -> None:
 
 
 def stat_line(state: str, start: int) -> str:
-    """Of the manual page proc(5): the state is the third field, the start the 22nd; the name may have spaces and brackets."""
+    """Of the manual page proc(5): the state is the third field, the start the 22nd; the name may have spaces and brackets."""  # codespell:ignore
     return f"7 (a (b) c) {state} {' '.join(map(str, range(4, 22)))} {start} {' '.join(map(str, range(23, 53)))}\n"
 
 
