@@ -36,7 +36,13 @@ def taken(
 
 LONG, DEEP = "x" * 255, "/".join(["x" * 255] * 16)
 RIGHT: dict[str, list[tuple[Any, Any]]] = {
-    "path": [("a/b", Path("a/b")), (Path("a"), Path("a")), (LONG, Path(LONG)), (DEEP, Path(DEEP))],
+    "path": [
+        ("a/b", Path("a/b")),
+        (Path("a"), Path("a")),
+        (LONG, Path(LONG)),
+        (DEEP, Path(DEEP)),
+        ("a/" * 2047 + "a", Path("a/" * 2047 + "a")),
+    ],
     "place": [("a", "a"), (Path("a"), Path("a")), ("", "")],
     "text": [("a", "a"), ("", ""), (Path("a/b"), "a/b")],
     "whole": [(3, 3), (np.int64(3), 3), (-1, -1), (10**40, 10**40)],
@@ -54,7 +60,22 @@ RIGHT: dict[str, list[tuple[Any, Any]]] = {
     "more": [("anything", "anything")],
 }
 WRONG: dict[str, tuple[list[Any], str]] = {
-    "path": ([3, None, b"a", "a\0b", "\udfff\ud800", "x" * 256, f"a/{'x' * 256}/b", f"{DEEP}/x", "é" * 128, ["a"]], ""),
+    "path": (
+        [
+            3,
+            None,
+            b"a",
+            "a\0b",
+            "\udfff\ud800",
+            "x" * 256,
+            f"a/{'x' * 256}/b",
+            f"{DEEP}/x",
+            "a/" * 2047 + "ab",
+            "é" * 128,
+            ["a"],
+        ],
+        "",
+    ),
     "place": ([3, None, b"a", "a\0b", "x" * 256], ""),
     "text": ([3, None, b"a", ["a"]], "text"),
     "whole": ([1.0, True, "1", None, np.float32(1)], "a whole number"),

@@ -1,7 +1,12 @@
 """What the doctor finds, on machines that are made up, and what it advises."""
 
+import dataclasses
 import importlib.metadata
+import importlib.util
+import os
+import platform
 import shutil
+import types
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,3 +148,91 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     subjects = {line.split("  ")[0] for line in lines if line}
     assert {"maskweave", "python", "cpu", "kernels", "speed", "data cache", "hub cache", "disk"} <= subjects
+
+
+def test_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_usable_cores", lambda: 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(doctor.cpu, "KERNELS", doctor.cpu.CpuKernels())
+    monkeypatch.setattr(doctor.cpu, "has_bf16_instructions", lambda processor: True)
+    monkeypatch.setattr(doctor.cpu, "this_processor", lambda: types.SimpleNamespace(vendor=""))
+    monkeypatch.setattr(doctor, "peak_flops", lambda device, name, shape: {"float32": 2e11, "bf16": 5e11}[name])
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4000, "SC_PHYS_PAGES": 16 * 10**6}.__getitem__)
+    monkeypatch.delenv(doctor.cpu.SWITCH, raising=False)
+    assert [*doctor.processors()] == [
+        Diagnosis("cpu", "x86_64, 3 of 8 cores, 2 threads"),
+        Diagnosis("kernels", "unknown vendor: plain torch"),
+        Diagnosis("speed", "200 GFLOP/s in float32, 500 in bf16; precision: auto trains in bf16"),
+        Diagnosis("memory", "64 GB"),
+    ]
+    monkeypatch.setattr(platform, "processor", lambda: "EPYC")
+    monkeypatch.setenv(doctor.cpu.SWITCH, "plain")
+    monkeypatch.setattr(doctor.cpu, "this_processor", lambda: types.SimpleNamespace(vendor="AMD"))
+    monkeypatch.setattr(doctor.cpu, "has_bf16_instructions", lambda processor: False)
+    names = [field.name for field in dataclasses.fields(doctor.cpu.CpuKernels)]
+    monkeypatch.setattr(doctor.cpu, "KERNELS", doctor.cpu.CpuKernels(**{names[0]: True}))
+    monkeypatch.setattr(os, "sysconf", {}.__getitem__)
+    monkeypatch.setattr(doctor, "_memory", lambda: None)
+    first, kernels, speed = doctor.processors()
+    assert first.fact.startswith("EPYC, 3") and speed.fact.endswith("precision: auto trains in float32")
+    assert kernels.fact == f"AMD: {names[0]} ({doctor.cpu.SWITCH}=plain)"
+
+
+def test_memory_and_cores_that_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> int:
+        raise ValueError(name)
+
+    monkeypatch.setattr(os, "sysconf", refuse)
+    assert doctor._memory() is None
+    monkeypatch.setattr(os, "cpu_count", lambda: 99)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5} if process == 0 else {1})
+    assert doctor._usable_cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert doctor._usable_cores() == 99
+
+
+def test_the_gpu_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert [one.subject for one in doctor.gpus()] == ["mps"]
+
+
+def test_the_caches_of_the_machine_and_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("MASKWEAVE_CACHE", str(tmp_path))
+    monkeypatch.setenv("MASKWEAVE_CACHE_GB", "2.5")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "/hub")
+    found(doctor.caches)
+    for name, size in (("a", 12 * 10**8), ("b", 10**8)):
+        with open(tmp_path / "files" / name, "wb") as file:
+            file.truncate(size)
+    for offline, words in ((False, ""), (True, "; HF_HUB_OFFLINE is set: nothing is downloaded")):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        assert [*doctor.caches()] == [
+            Diagnosis("data cache", f"{tmp_path}: 1.3 of at most 2.5 GB (MASKWEAVE_CACHE, MASKWEAVE_CACHE_GB)"),
+            Diagnosis("hub cache", f"/hub (HF_HOME){words}"),
+        ]
+
+
+def test_extras_for_users_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = types.SimpleNamespace(get_all=lambda key: ["geo", "dev", "all", "av"])
+    monkeypatch.setattr(importlib.metadata, "metadata", lambda name: metadata)
+    assert doctor._extra_names() == ["geo", "av"]
+    metadata.get_all = lambda key: None
+    assert doctor._extra_names() == []
+
+
+def test_a_torchvision_that_fits_or_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert [*doctor.torchvision()] == []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib, "import_module", lambda name: object())
+    assert [*doctor.torchvision()] == []
+    monkeypatch.setattr(importlib, "import_module", lambda name: (_ for _ in ()).throw(OSError("no\n" + "x" * 200)))
+    (one,) = doctor.torchvision()
+    assert one.fact == f"cannot be imported (no {'x' * 117})"

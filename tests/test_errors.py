@@ -32,7 +32,19 @@ class Pair:
         ("x" * 78, "'" + "x" * 78 + "'"),  # of 80 characters
         ("x" * 79, "'" + "x" * 78 + "…"),
         ("x" * 10**6, "'" + "x" * 78 + "…"),
+        (2**320 - 1, str(2**320)[:79] + "…"),
+        (2**320, "a whole number of 321 bits"),
         (2**100_000, "a whole number of 100001 bits"),
+        (b"x" * 77, "b'" + "x" * 77 + "'"),
+        (bytearray(b"x" * 90), "bytearray(b'" + "x" * 67 + "…"),
+        (Pair, "<class 'test_errors.Pair'>"),
+        ({1}, "{1}"),
+        ({}, "{}"),
+        ((), "()"),
+        ((1, 2), "(1, 2)"),
+        ((1,) * 7, "(1, 1, 1, 1, 1, 1, …)"),
+        ([1] * 6, "[1, 1, 1, 1, 1, 1]"),
+        ([[[1]]], "[[[1]]]"),
         (np.zeros((2, 3), np.float32), "ndarray float32 (2, 3)"),
         (SimpleNamespace(shape=3), "namespace(shape=3)"),
     ],
@@ -57,3 +69,22 @@ def test_what_is_nested_a_billionfold_is_looked_at_a_few_times() -> None:
     for _ in range(9):
         value = Counted([value] * 10)
     assert len(shown(value)) <= 80 and Counted.looks < 1000
+
+
+class Large(str):
+    """A text that must not be built once more."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise AssertionError("its full text was asked for")
+
+
+def test_the_full_text_is_never_built() -> None:
+    assert shown(Large("x" * 90)) == "'" + "x" * 78 + "…"
+    assert shown([Large("x" * 90)]) == "['" + "x" * 77 + "…"
+
+
+def test_another_length() -> None:
+    assert shown("abcdef", 8) == "'abcdef'" and shown("abcdefg", 8) == "'abcdef…"
+    assert shown(2**32 - 1, 8) == "4294967…" and shown(2**32, 8) == "a whole…"

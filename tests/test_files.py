@@ -1,6 +1,7 @@
 """Writing aside, and reading text files."""
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -23,6 +24,7 @@ from maskweave.files import (
     write_json,
     write_json_lines,
 )
+from maskweave.limits import ReadingLimits, limited_to
 from maskweave.modality.catalogs import catalog_from
 from maskweave.values.files import read_json_value
 
@@ -320,3 +322,135 @@ def test_folders_and_files_in_the_way(tmp_path):
     with pytest.raises(MaskweaveError, match="folder: is a folder; expected the name of a file"):
         write_json(tmp_path / "folder", {})
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"] and os.listdir(tmp_path / "folder") == []
+
+
+def test_written_files_byte_for_byte(tmp_path):
+    content = {"b": [1, "ä"], "a": None}
+    write_json(tmp_path / "x.json", content)
+    files.write_yaml(tmp_path / "x.yaml", content)
+    write_json_lines(tmp_path / "x.jsonl", [content, 2])
+    assert (tmp_path / "x.json").read_bytes() == '{\n "b": [\n  1,\n  "ä"\n ],\n "a": null\n}\n'.encode()
+    assert (tmp_path / "x.yaml").read_bytes() == "b:\n- 1\n- ä\na: null\n".encode()
+    assert (tmp_path / "x.jsonl").read_bytes() == '{"b": [1, "ä"], "a": null}\n2\n'.encode()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_full"),
+    [
+        (OSError(errno.ENOSPC, "no"), True),
+        (OSError(errno.EDQUOT, "no"), True),
+        (OSError(errno.EACCES, "10 requested and 3 written"), False),
+        (OSError("10 requested and 3 written"), True),
+        (OSError("other"), False),
+    ],
+)
+def test_what_means_a_full_disk(tmp_path, monkeypatch, error, is_full):
+    assert files.is_full_disk(error) == is_full
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(
+        FullDisk if is_full else MaskweaveError, match="no space left while making" if is_full else "cannot be made"
+    ):
+        files.make_folder(tmp_path / "a")
+
+
+def test_hashes_and_stamps(tmp_path):
+    """Of the standard SHA-256: of the hashes of each file, one after the other; records of earlier versions have them."""
+    for name, content in (("a", b"abc"), ("b", b"")):
+        (tmp_path / name).write_bytes(content)
+    a, b, missing = (tmp_path / name for name in ("a", "b", "c"))
+    assert files.digest(a) == hashlib.sha256(hashlib.sha256(b"abc").digest()).hexdigest()[:16]
+    assert files.digest(a, b) == files.digest(a, missing) != files.digest(b, a)
+    os.utime(a, ns=(5, 7))
+    assert files.stamp(a) == [3, 7, a.stat().st_ctime_ns]
+
+
+def test_short_names_and_their_hash():
+    assert short_name("x" * 120) == "x" * 120
+    assert short_name("x" * 121) == "x" * 111 + "-" + hashlib.sha256(b"x" * 121).hexdigest()[:8]
+    assert short_name("äb" * 9, 20) == "äbäbäbä-" + hashlib.sha256("äb".encode() * 9).hexdigest()[:8]
+
+
+def test_a_link_to_a_folder_is_removed_and_the_folder_stays(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    files.remove(tmp_path / "link")
+    files.remove(tmp_path / "nothing")
+    assert os.listdir(tmp_path) == ["a"]
+    files.remove(tmp_path / "a")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("digits", "is_read"), [("f" * 1024, True), ("1" + "0" * 1024, False)])
+def test_whole_numbers_have_at_most_4096_bits(digits, is_read):
+    if is_read:
+        assert parse_yaml(f"a: 0x{digits}", "here") == {"a": 2**4096 - 1}
+        return
+    with pytest.raises(MaskweaveError, match=r"^here: not valid YAML: a whole number of 4,097 bits"):
+        parse_yaml(f"a: 0x{digits}", "here")
+
+
+@pytest.mark.parametrize(
+    ("setting", "recipe", "limit", "expected"),
+    [
+        ("", None, 64.0, 64.0),
+        ("", None, 2.0, 2.0),
+        (" 0.5 ", None, 64.0, 0.5),
+        ("3", None, 2048.0, 2048.0),
+        ("3000", None, 2048.0, 3000.0),
+        ("3", 7, 64.0, 7),
+        ("", 7, 2.0, 7),
+        ("", 7, 2048.0, 2048.0),
+    ],
+)
+def test_limits_of_text_files(monkeypatch, setting, recipe, limit, expected):
+    monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", setting)
+    with limited_to(ReadingLimits(text_mb=recipe)):
+        assert max_text_mb(limit) == expected
+    for wrong in ("0", "-1", "nan", "x"):
+        monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", wrong)
+        with pytest.raises(MaskweaveError, match="expected a number of megabytes above 0"):
+            max_text_mb()
+
+
+def test_a_file_of_exactly_the_limit_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", "1")
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps("x" * (2**20 - 2)))
+    assert len(read_json(path)) == 2**20 - 2
+    path.write_text(json.dumps("x" * (2**20 - 1)))
+    with pytest.raises(MaskweaveError, match="set the environment variable MASKWEAVE_MAX_TEXT_MB to 2"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("folder", "folder: is a folder, expected a JSON file"), ("x" * 300, r"x…: cannot be read \(File name too long\); check the path")],
+)  # fmt: skip
+def test_paths_that_are_no_files(tmp_path, name, message):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MaskweaveError, match=message):
+        read_json(tmp_path / name)
+
+
+def test_messages_about_wrong_files_are_cut(tmp_path):
+    (tmp_path / "x.yaml").write_text("a: &" + "x" * 3000 + " [\n")
+    for read in (lambda: read_yaml(tmp_path / "x.yaml"), lambda: parse_yaml("a: !" + "x" * 3000, "here")):
+        with pytest.raises(MaskweaveError) as caught:
+            read()
+        assert len(str(caught.value).partition("not valid YAML: ")[2]) <= 1000
+
+
+def test_documents_that_are_no_objects(tmp_path):
+    (tmp_path / "x.json").write_text("[1]")
+    with pytest.raises(MaskweaveError, match=r"x.json: found \[1\]; expected a JSON object"):
+        files.read_json_object(tmp_path / "x.json")
+    with pytest.raises(MaskweaveError, match=r"holds results made with other settings \(all differ\)"):
+        claim_record(tmp_path / "x.json", {"a": 1}, "results")
+    with pytest.raises(MaskweaveError, match="^here: expected a mapping of keys to values, found list$"):
+        parse_yaml("[1]", "here")
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    assert files.read_json_object(tmp_path / "x.json") == {"a": 1}

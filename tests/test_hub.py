@@ -1,15 +1,16 @@
 """Places: folders here, or repositories on the Hub, which is asked for nothing that is meant to be here."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 import maskweave
 from maskweave.errors import MaskweaveError
-from maskweave.hub import folder_of
+from maskweave.hub import folder_of, upload_folder
 
 
 @pytest.fixture
@@ -123,3 +124,86 @@ def test_bundles_are_opened_at_a_revision(tiny_run: Path, monkeypatch: pytest.Mo
     assert maskweave.load("owner/name", revision="v1.2").folder == tiny_run
     assert maskweave.load("owner/name@v1.3").folder == tiny_run
     assert asked == [("owner/name", "v1.2"), ("owner/name", "v1.3")]
+
+
+@pytest.mark.parametrize("place", [3, b"a", "a\0b", "x" * 256, "a/" * 2047 + "ab"])
+def test_places_that_can_be_no_path(place: Any) -> None:
+    with pytest.raises(MaskweaveError, match=r"^the place is .*; "):
+        find(place)
+
+
+def test_the_longest_path_is_looked_for() -> None:
+    with pytest.raises(MaskweaveError, match="no such folder"):
+        find("a/" * 2047 + "a")
+
+
+@pytest.mark.parametrize(("place", "hint"), [("bundles/dxmy", "did you mean 'bundles/demo'"), ("bundles/dxyz", "")])
+def test_names_that_share_half_of_their_letters_are_near(asked: list, tmp_path: Path, place: str, hint: str) -> None:
+    (tmp_path / "bundles" / "demo").mkdir(parents=True)
+    with pytest.raises(MaskweaveError, match="no such folder") as caught:
+        find(place)
+    assert ("did you mean" in str(caught.value)) == bool(hint) and hint in str(caught.value)
+
+
+def test_only_folders_are_near(asked: list, tmp_path: Path) -> None:
+    (tmp_path / "bundles" / "demo").mkdir(parents=True)
+    (tmp_path / "bundles" / "demos").touch()
+    with pytest.raises(MaskweaveError, match="did you mean 'bundles/demo'"):
+        find("bundles/demos_")
+    with pytest.raises(MaskweaveError, match=r"^demu: no such folder in '[^']*'; expected a bundle$"):
+        find("demu")  # without a slash it is no name on the Hub
+
+
+class Api:
+    """The Hub's calls for an upload, which are noted; the commit fails with an error if there is one."""
+
+    calls: ClassVar[list[tuple[Any, ...]]] = []
+    error: ClassVar[Exception | None] = None
+
+    def create_repo(self, name: str, private: bool, exist_ok: bool) -> str:
+        self.calls.append(("repo", name, private, exist_ok))
+        return f"https://hub/{name}"
+
+    def create_branch(self, name: str, branch: str, exist_ok: bool) -> None:
+        self.calls.append(("branch", name, branch, exist_ok))
+
+    def upload_folder(self, **options: Any) -> None:
+        self.calls.append(("folder", options))
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> type[Api]:
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(Api, "calls", [])
+    monkeypatch.setattr(Api, "error", None)
+    return Api
+
+
+@pytest.mark.parametrize(("revision", "private"), [("main", False), ("v2", True)])
+def test_an_upload_makes_what_is_missing(revision: str, private: bool, api: type[Api], tmp_path: Path) -> None:
+    assert upload_folder(tmp_path, "me/x", private, revision, "why") == "https://hub/me/x"
+    branch = [] if revision == "main" else [("branch", "me/x", "v2", True)]
+    content = {
+        "repo_id": "me/x", "folder_path": tmp_path, "revision": revision, "commit_message": "why",
+        "delete_patterns": [
+            "modalities.yaml", "recipe.yaml", "calibration.yaml", "provenance.json", "evaluation.json", "model/*", "tokenizers/*",
+        ],
+    }  # fmt: skip
+    assert api.calls == [("repo", "me/x", private, True), *branch, ("folder", content)]
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(401, "log in with"), (403, "log in with"), (400, "try again"), (402, "try again"), (404, "try again"), (500, "try again")],
+)  # fmt: skip
+def test_what_to_do_after_a_refused_upload(
+    status: int, advice: str, api: type[Api], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = SimpleNamespace(status_code=status, headers={}, request=None)
+    monkeypatch.setattr(api, "error", HfHubHTTPError("no\n  and " + "x" * 600, response=response))  # type: ignore[arg-type]
+    with pytest.raises(MaskweaveError, match=advice) as caught:
+        upload_folder(tmp_path, "me/x", False, "main", "why")
+    reason = "no and " + "x" * 493  # in one line, and 500 characters of it
+    assert str(caught.value).startswith(f"me/x: the Hugging Face Hub refused the upload ({reason}); {advice}")

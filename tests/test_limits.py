@@ -272,7 +272,7 @@ def test_every_message_about_a_recipe_or_an_entry_is_short(unfit: str, monkeypat
 def test_a_catalog_with_a_long_name() -> None:
     for name in ("x" * 5000, "x" * 5000 + ".yaml"):
         with pytest.raises(
-            MaskweaveError, match="'xxx.*; expected at most 4,096 bytes, and 255 in each name; check the path"
+            MaskweaveError, match="'xxx.*; expected at most 4,095 bytes, and 255 in each name; check the path"
         ) as caught:
             load_catalog(name)
         assert len(str(caught.value)) < 500

@@ -87,13 +87,36 @@ def test_members_of_classes_can_be_named() -> None:
     assert import_code("code_of_others:Group.member", "here", "a function") is dict
 
 
-def test_the_permission_ends_with_its_context() -> None:
+def is_allowed() -> bool:
+    try:
+        check_code_allowed("tokenizer 'a'", "python: mine:Own")
+    except MaskweaveError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("setting", "allowed"), [("1", True), ("", False), ("0", False), ("true", False), ("11", False)]
+)
+def test_only_a_1_in_the_environment_allows_it(setting: str, allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKWEAVE_ALLOW_CODE", setting)
+    assert is_allowed() == allowed
+    with code_allowed(False):
+        assert is_allowed() == allowed
+
+
+def test_what_a_context_allows_ends_with_it_and_is_not_taken_back_inside() -> None:
     with code_allowed():
-        check_code_allowed("x", "python: a:b")
-        with code_allowed(False):  # does not take away
-            check_code_allowed("x", "python: a:b")
-    with pytest.raises(MaskweaveError, match="runs only if"):
-        check_code_allowed("x", "python: a:b")
+        assert is_allowed()
+        with code_allowed(False):
+            assert is_allowed()
+        assert is_allowed()
+    assert not is_allowed()
+    with code_allowed(False):
+        assert not is_allowed()
+    with pytest.raises(RuntimeError), code_allowed():
+        raise RuntimeError
+    assert not is_allowed()
 
 
 def test_the_permission_needs_no_torch() -> None:

@@ -10,7 +10,17 @@ import maskweave
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_json
-from maskweave.provenance import Origin, Provenance, origin_of, read_provenance, write_provenance
+from maskweave.provenance import (
+    Origin,
+    Provenance,
+    carried,
+    made_now,
+    origin_of,
+    place_name,
+    read_provenance,
+    with_license,
+    write_provenance,
+)
 from maskweave.training.pipeline import claim
 from maskweave.training.recipe import load_recipe
 
@@ -108,3 +118,69 @@ def test_cards_of_other_bundles(tmp_path: Path) -> None:
     write_json(folder / "evaluation.json", [{"inputs": "x"}])
     with pytest.raises(MaskweaveError, match=r"evaluation\.json: damaged .* run maskweave evaluate again"):
         maskweave.load(folder).card()
+
+
+def test_what_pages_and_files_say_is_cut(tmp_path: Path) -> None:
+    page = f"---\nlicense: {'l' * 201}\nlicense_link: {'u' * 501}\n---\n"
+    (tmp_path / "README.md").write_text(page)
+    found = origin_of("model", "a/b", tmp_path)
+    assert found == Origin("model", "a/b", "", "l" * 200, "u" * 500), (
+        "no revision: the folder is not of the Hub's cache"
+    )
+
+
+def test_the_first_license_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "LICENSE").mkdir()
+    for name in ("LICENSE.b", "LICENSE.a", "LICENSE.c"):
+        (tmp_path / name).touch()
+    assert origin_of("model", "a/b", tmp_path).license == "see LICENSE.a there"
+
+
+@pytest.mark.parametrize(("more", "license"), [(0, "mit"), (1, "")])
+def test_pages_that_are_too_large_are_not_read(
+    more: int, license: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", "1")
+    page = "---\nlicense: mit\n---\n"
+    (tmp_path / "README.md").write_text(page + "x" * (2**20 - len(page) + more))
+    assert origin_of("model", "a/b", tmp_path).license == license
+
+
+def test_a_page_that_does_not_start_with_its_facts(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("\n---\nlicense: mit\n---\n")
+    assert origin_of("model", "a/b", tmp_path).license == ""
+
+
+def test_folders_are_recorded_by_their_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert place_name("deep") == place_name(Path("deep")) == "deep" and place_name(".") == "here"
+    assert place_name("deep/../deep") == "deep"
+    assert place_name(tmp_path / "nothing") == "nothing"
+    assert place_name("owner/name") == "owner/name" and place_name("owner/name@v1") == "owner/name@v1"
+
+
+def test_what_a_bundle_was_made_from_is_carried_on(tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    assert carried(start, "model") == [Origin("model", "start")]
+    write_provenance(
+        Provenance("mit", "maskweave 0", [Origin("text", str(tmp_path / "words"), "abc", "x", "y")]), start
+    )
+    assert carried(start, "model") == [
+        Origin("model", "start", license="mit"),
+        Origin("text", "words", "abc", "x", "y"),
+    ]
+
+
+def test_a_license_replaces_that_of_a_bundle_only_if_there_is_one() -> None:
+    assert made_now() == Provenance("", f"maskweave {maskweave.__version__}", [])
+    assert made_now("mit", ORIGINS) == Provenance("mit", f"maskweave {maskweave.__version__}", ORIGINS)
+    old = Provenance("mit", "maskweave 0", ORIGINS)
+    assert with_license(old, "") == old
+    assert with_license(old, "isc") == Provenance("isc", "maskweave 0", ORIGINS)
+
+
+def test_the_card_names_a_license_that_all_parts_share() -> None:
+    parts = [Origin("model", "a", license="mit"), Origin("text", "b", license="isc")]
+    assert Provenance("mit", "", parts[:1]).card_license() == "mit"
+    assert Provenance("", "", parts).card_license() == "" == Provenance("isc", "", parts[:1]).card_license()

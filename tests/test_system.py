@@ -252,3 +252,142 @@ def test_a_run_whose_workers_are_spawned(tiny_recipe: Path, tmp_path: Path) -> N
     found = subprocess.run([sys.executable, "run.py"], cwd=folder, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert (folder / "runs" / "my Läufe" / "report.html").is_file()
+
+
+def test_a_rename_is_tried_20_times_and_once_more(
+    windows: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").touch()
+    replace, tries, waits = os.replace, [0], []
+
+    def refuse(*names: Any) -> None:
+        tries[0] += 1
+        if tries[0] <= refusals:
+            raise PermissionError(13, "in use")
+        replace(*names)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(system.time, "sleep", waits.append)
+    refusals = 21
+    with pytest.raises(PermissionError):
+        system.rename(tmp_path / "a", tmp_path / "b")
+    assert tries == [21] and waits == [0.001] * 20
+    tries[0], refusals = 0, 20
+    system.rename(tmp_path / "a", tmp_path / "b")
+    assert tries == [21] and os.listdir(tmp_path) == ["b"]
+
+
+def test_on_linux_a_rename_is_tried_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        system.rename(tmp_path / "a", tmp_path / "b")
+
+
+def test_bytes_on_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 5000)
+    assert system.used_bytes(path) == path.stat().st_blocks * 512 >= 5000
+    status = types.SimpleNamespace(st_size=5000)
+    assert system.used_bytes(types.SimpleNamespace(stat=lambda: status)) == 5000  # type: ignore[arg-type]
+
+
+def test_what_is_locked_is_unlocked(windows: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares are bytes, 64 of them; a lock without others takes them all, far behind the content."""
+    path, msvcrt = tmp_path / "lock", sys.modules["msvcrt"]
+    with open(path, "ab") as first, open(path, "ab") as second:
+        assert system.lock_file(first)
+        assert {place for _, place in msvcrt.taken} == {*range(2**30, 2**30 + 64)}  # type: ignore[attr-defined]
+        assert not system.lock_file(second, wait=False) and not system.lock_file(second, shared=True, wait=False)
+        waits = [0]
+
+        def end(seconds: float) -> None:
+            waits[0] += 1
+            if waits[0] == 3:
+                system.unlock_file(first)
+
+        monkeypatch.setattr(system.time, "sleep", end)
+        assert system.lock_file(second) and waits == [3]
+        system.unlock_file(second)
+        assert not msvcrt.taken  # type: ignore[attr-defined]
+        for n in range(64):
+            assert system.lock_file(first, shared=True, wait=False)
+            assert {place for _, place in msvcrt.taken} == {*range(2**30, 2**30 + n + 1)}  # type: ignore[attr-defined]
+        assert not system.lock_file(first, shared=True, wait=False)
+
+
+def test_locks_of_linux(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with open(path, "ab") as first, open(path, "ab") as second:
+        assert system.lock_file(first, shared=True) and system.lock_file(second, shared=True)
+        assert not system.lock_file(second, wait=False)
+        system.unlock_file(first)
+        assert system.lock_file(second, wait=False) and not system.lock_file(first, shared=True, wait=False)
+        system.unlock_file(second)
+        assert system.lock_file(first)
+
+
+def stat_line(state: str, start: int) -> str:
+    """Of the manual page proc(5): the state is the third field, the start the 22nd; the name may have spaces and brackets."""  # codespell:ignore
+    return f"7 (a (b) c) {state} {' '.join(map(str, range(4, 22)))} {start} {' '.join(map(str, range(23, 53)))}\n"
+
+
+@pytest.mark.parametrize(("state", "runs"), [("S", True), ("R", True), ("D", True), ("Z", False), ("X", False)])
+def test_processes_of_linux(state: str, runs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "PROC", tmp_path)
+    asked = []
+    monkeypatch.setattr(os, "kill", lambda *given: asked.append(given))
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text(stat_line(state, 1234))
+    assert system.start_of(7) == 1234 and system.is_running(7) == runs and asked == [(7, 0)]
+    (tmp_path / "self").mkdir()
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("/proc is there, so it is not asked otherwise"))
+    assert system.start_of(8) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "runs"), [(ProcessLookupError, False), (OverflowError, False), (PermissionError, True), (None, True)]
+)
+def test_processes_that_may_not_be_asked(
+    error: type[Exception] | None, runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: Any) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(system, "_state_and_start", lambda process: ("S", 5))
+    assert system.is_running(7) == runs
+
+
+def test_the_own_start_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(system, "_state_and_start", lambda process: (asked.append(process), ("S", 5))[1])
+    system._own_start.cache_clear()
+    assert [system.start_of(os.getpid()) for _ in range(3)] == [5] * 3 and asked == [os.getpid()]
+    assert [system.start_of(1) for _ in range(2)] == [5] * 2 and asked == [os.getpid(), 1, 1]
+    system._own_start.cache_clear()
+
+
+def test_what_ps_says(mac: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = ["S Fri Nov 27 10:19:01 2026\n", "S Fri Nov 27 10:19:02 2026\n", "S\n", ""]
+    environments = []
+
+    def ps(words: list[str], **options: Any) -> Any:
+        environments.append(options["env"]["LC_ALL"])
+        return types.SimpleNamespace(stdout=said[int(words[-1]) - 10**6])
+
+    monkeypatch.setattr(subprocess, "run", ps)
+    starts = [system.start_of(10**6 + n) for n in range(4)]
+    assert len({*starts[:2]}) == 2 and all(starts[:2]) and starts[2:] == [0, 0]
+    assert environments == ["C"] * 4, "dates in one language"
+
+
+def test_handles_of_windows_processes(windows: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, bool, int]] = []
+    monkeypatch.setattr(
+        windows, "OpenProcess", lambda *given: (asked.append(given), windows.open(given[-1]))[1], raising=False
+    )
+    windows.OpenProcess.restype = None  # type: ignore[attr-defined]
+    assert system.is_running(7) and asked == [(0x1000, False, 7)] and windows.OpenProcess.restype is ctypes.c_void_p  # type: ignore[attr-defined]
+    monkeypatch.setattr(windows, "GetExitCodeProcess", lambda handle, code: 0)
+    monkeypatch.setattr(windows, "GetProcessTimes", lambda *_: 0)
+    assert not system.is_running(7) and system.start_of(7) == 0, "the system does not say"

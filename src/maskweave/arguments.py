@@ -17,8 +17,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Check = Callable[[str, Any], Any]
 
-MAX_PATH, MAX_NAME = 4096, 255
-"""Bytes of a path, and of each name in it, on Linux."""
+MAX_PATH, MAX_NAME = 4095, 255
+"""Bytes of a path, without the one that ends it, and of each name in it, on Linux."""
 LISTS = (collections.abc.Sequence, collections.abc.Iterable, list)
 
 

@@ -45,7 +45,7 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
         MaskweaveError: gives `where`, the dotted key, what was found and what was expected.
     """
     if not isinstance(content, Mapping):
-        raise MaskweaveError(f"{where}: {_named(key)}expected keys and values, found {shown(content)}")
+        raise _WrongType(f"{where}: {_named(key)}expected keys and values, found {shown(content)}")
     requested, variant = cls, getattr(cls, "variant", None)
     if variant is not None:
         try:
@@ -70,7 +70,7 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
                 raise MaskweaveError(
                     f"{where}: unknown key {shown(_join(key, name))}; it is only valid if {_join(key, others)}"
                 )
-            near = [key_of[name]] if name in key_of else difflib.get_close_matches(str(name)[:80], fields, n=1)
+            near = [key_of[name]] if name in key_of else difflib.get_close_matches(str(name)[:80], fields)
             hint = f"did you mean {shown(_join(key, near[0]))}?" if near else f"known keys: {', '.join(fields)}"
             raise MaskweaveError(f"{where}: unknown key {shown(_join(key, name))}; {hint}")
     for name, f in fields.items():

@@ -42,7 +42,7 @@ def shown(value: Any, limit: int = 80) -> str:
 
 def _shown(value: Any, limit: int, levels: int) -> str:
     if isinstance(value, (str, bytes, bytearray)):
-        return repr(value) if len(value) <= limit else f"{value[:limit]!r}…"
+        return repr(value[:limit])  # with its quotes longer than the limit, so `shown` cuts it
     if isinstance(value, int) and value.bit_length() > 4 * limit:
         return f"a whole number of {value.bit_length()} bits"
     if hasattr(value, "shape") and hasattr(value, "dtype"):

@@ -6,12 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from maskweave.arguments import check_path
 from maskweave.errors import MaskweaveError, shown
 
 PREFIX = "hf://"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-MAX_PATH = 4096
-"""Characters of a path on Linux."""
 BUNDLE = (
     "modalities.yaml",
     "recipe.yaml",
@@ -41,9 +40,7 @@ def folder_of(
     Raises:
         MaskweaveError: neither exists, the Hub cannot be reached, or a revision is given for a local folder.
     """
-    if not isinstance(place, (str, os.PathLike)) or len(os.fspath(place)) > MAX_PATH:
-        raise MaskweaveError(f"{shown(place)} is not a path; expected {expected}")
-    folder = Path(place)
+    folder = Path(check_path("the place", place))
     if folder.is_dir():
         if revision:
             raise MaskweaveError(f"{folder}: a local folder, which has no revisions; leave out {shown(revision)}")
@@ -137,7 +134,7 @@ def _local_fault(folder: Path, name: str, is_hub: bool) -> str:
     if parent != folder.parent or not parent.is_dir():
         return f"no such folder; there is no {shown(str(folder.parent))} either"
     folders = [path.name for path in parent.iterdir() if path.is_dir()]
-    near = difflib.get_close_matches(folder.name, folders, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(folder.name, folders, cutoff=0.5)
     hint = f"; did you mean {str(parent / near[0])!r}?" if near else ""
     hub = f" (write {PREFIX}{name} if you mean the Hub)" if HUB_ID.fullmatch(name) and slash else ""
     return f"no such folder in {shown(str(parent.resolve()))}{hint}{hub}"

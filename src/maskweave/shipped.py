@@ -33,7 +33,7 @@ def recipe_path(place: str | os.PathLike[str]) -> Path:
     known = shipped_recipes()
     if name in known:
         return recipes_folder() / f"{name}.yaml"
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise MaskweaveError(
         f"no recipe {shown(name)}{hint}; give the path of a .yaml file, or the name of a shipped recipe: {', '.join(known)}"

@@ -69,6 +69,9 @@ def test_a_bundle_generates(place: Path) -> None:
     assert result["codes"].shape == (8, 8, 3) and result["codes"].dtype == np.uint8
     assert isinstance(result["caption"], str)
     assert len(result.tokens["spectrum"]) == 5 and "spectrum" not in result.values  # no tokenizer: tokens alone
+    assert isinstance(bundle.generate({}, ["caption"], seed=1)["caption"], str), (
+        "published models generate from nothing, too"
+    )
 
 
 def test_a_bundle_says_where_each_part_is_from(place: Path) -> None:

@@ -40,3 +40,22 @@ def test_lora(biases: Biases, mlp: bool, layers: int) -> None:
         block(x), learned, rtol=1e-5, atol=1e-5
     )  # W x + B A x in another order, sums of up to 42 terms
     assert block.state_dict().keys() == before.keys()
+
+
+def test_merged_layers_can_be_trained_again() -> None:
+    block = Block(16, 2)
+    add_lora(block, rank=3, alpha=6.0, mlp=True)
+    assert not block.norm1.weight.requires_grad, "all else is frozen"
+    merge_lora(block)
+    assert all(
+        p.requires_grad for layer in (*block.attention.children(), *block.mlp.children()) for p in layer.parameters()
+    )
+
+
+def test_updates_start_at_random_and_at_zero() -> None:
+    """A as torch's own linear layers; B at zero; the scale is alpha / rank."""
+    torch.manual_seed(0)
+    layer = LoRALinear(Linear(400, 30), rank=5, alpha=2.0)
+    bound = 1 / 400**0.5
+    assert layer.scale == 0.4 and (layer.lora_b == 0).all() and layer.lora_a.shape == (5, 400)
+    assert 0.98 * bound < layer.lora_a.abs().max() <= bound and layer.lora_b.shape == (30, 5)

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from maskweave.report import html as report_html
+from maskweave.report.clips import ClipRow, ClipTable, clip_tables, packed, unpacked
 from maskweave.report.curves import final, loss_curves, modality_curves, series, smooth, tokenizer_curves
 from maskweave.report.html import Sections, write_report
+from maskweave.values.playable import Playable
 
 PNG = b"\x89PNG"
 
@@ -218,3 +220,67 @@ def test_smoothing_keeps_a_constant_and_calms_noise():
     assert np.allclose(smooth(np.full(500, 3.0)), 3)
     noise = np.random.default_rng(0).normal(size=1000)
     assert smooth(noise)[100:].std() < 0.4 * noise.std()
+
+
+def test_clips_that_do_not_fit_are_counted():
+    """Those that fit are played, in order; the label of the others stays."""
+    clips = [
+        ("a", Playable("audio/wav", b"x" * 5)),
+        ("b", Playable("audio/wav", b"x" * 4)),
+        ("c", Playable("image/gif", b"x")),
+    ]
+    tables = [ClipTable("one", [ClipRow(clips), ClipRow([])]), ClipTable("two", [ClipRow(clips[:1])])]
+    whole = clip_tables(tables, 15)
+    assert whole.count("<audio") == 3 and whole.count("<img") == 1 and "left out" not in whole
+    assert whole.count("<tr>") == 2, "rows without clips are no rows"
+    for most, played in ((14, "abc"), (10, "abc"), (9, "ab"), (6, "ac"), (5, "a"), (4, "b"), (0, "")):
+        found = clip_tables(tables, most)
+        labels = re.findall(r"<td>(\w)<(?=audio|img)", found)
+        assert "".join(labels) == played and f"{4 - len(played)} clips are left out" in found
+    assert len(re.findall(r"<td>\w", found)) == 4
+
+
+def test_clips_in_json():
+    table = ClipTable("one", [ClipRow([("a", Playable("audio/wav", b"\0\xff"))]), ClipRow([])])
+    assert packed(table) == ["one", [[["a", "audio/wav", "AP8="]], []]] and unpacked(packed(table)) == table
+    assert packed(None) is None
+
+
+def test_photographs_are_jpeg_and_drawings_png():
+    flat = Image.new("RGB", (200, 200), "red")
+    noise = np.random.default_rng(0).normal(size=(25, 25, 3)).repeat(8, 0).repeat(8, 1).cumsum(0).cumsum(1)
+    smooth_noise = np.random.default_rng(0).integers(0, 6, (200, 200, 3)) + np.linspace(0, 200, 200)[:, None, None]
+    photograph = Image.fromarray(np.clip(smooth_noise + noise / 99, 0, 255).astype(np.uint8))
+    assert report_html._embedded(flat).startswith("data:image/png;base64,")
+    assert report_html._embedded(photograph).startswith("data:image/jpeg;base64,")
+    assert report_html._embedded(flat.convert("RGBA")).startswith("data:image/png;base64,"), "without the alpha channel"
+
+
+def test_a_long_recipe_is_cut(tmp_path: Path):
+    for length, is_cut in ((200_000, False), (200_001, True)):
+        (tmp_path / "recipe.yaml").write_text("x" * length)
+        page = write_report(tmp_path).read_text()
+        assert "x" * 200_000 in page and "x" * 200_001 not in page and ("truncated" in page) == is_cut
+
+
+def test_a_report_is_current_until_what_it_shows_changes(run: Path):
+    assert not report_html.is_current(run)
+    write_report(run)
+    assert report_html.is_current(run)
+    for name in ("recipe.yaml", "modalities.yaml", "model/config.json"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("new")
+        assert not report_html.is_current(run)
+        write_report(run)
+        assert report_html.is_current(run)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"), (0.0, "0.00"), (1e-4, "0.000100"), (9.9e-5, "9.90e-05"), (-5e-5, "-5.00e-05"), (0.12345, "0.123"), (999.4, "999"), (123.4, "123"),
+        (1000.4, "1,000"), (-12345.6, "-12,346"),
+    ],
+)  # fmt: skip
+def test_numbers(value: float | None, text: str):
+    assert report_html._number(value) == text

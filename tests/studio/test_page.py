@@ -1,17 +1,24 @@
 """How the page starts, how it is served, and what its errors say: no browser is needed."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_bundle import scenes
 
 from maskweave.errors import MaskweaveError
+from maskweave.generate.bundle import load
+from maskweave.retrieve.index import Index
+from maskweave.retrieve.indexing import make_index
 from maskweave.studio import serve as server
 from maskweave.studio.bounds import Bounds
+from maskweave.studio.desk import Desk
 from maskweave.studio.events import guarded, told
 from maskweave.studio.offered import Offered
 from maskweave.studio.page import build_page
+from maskweave.studio.search_panel import search
 
 gr = pytest.importorskip("gradio")
 
@@ -118,3 +125,66 @@ def test_errors_of_events(error: Exception, shown: str, printed: bool, capsys: p
         assert shown in told(again) and "secret" not in told(again)
     assert ("KeyError: 'a secret'" in capsys.readouterr().err) == printed
     assert guarded(lambda value: value + 1)(1) == 2
+
+
+def test_what_the_events_of_a_data_set_do(page: Any) -> None:
+    """Previous and Next stay within the 1000 samples; a sample that is not there gives an error."""
+    work = [event.fn for event in page.fns.values() if event.name == "work" and "step" in event.fn.__qualname__]
+    back, forth = work
+    assert [back("scenes", at) for at in (0, 1, 5, None)] == [0, 0, 4, 0]
+    assert [forth("scenes", at) for at in (0, 998, 999, None)] == [1, 999, 999, 1]
+    show = next(
+        event.fn for event in page.fns.values() if event.name == "show" and "data_page" in event.fn.__qualname__
+    )
+    assert "Sample 0 of 1000" in show("scenes", None) and "Sample 999 of 1000" in show("scenes", 999.0)
+    assert "the data set has samples 0 to 999" in show("scenes", 1000)
+    assert "offered: scenes" in show("other", 0)
+
+
+def test_what_choosing_does(page: Any, bundle_folder: Path) -> None:
+    events = {event.name: event.fn for event in page.fns.values()}
+    desk = Desk()
+    name, inputs, targets, scored, version, words = events["begin"](str(bundle_folder), desk)
+    assert (name.value, inputs.value, targets.value, version) == (
+        str(bundle_folder),
+        ["caption"],
+        ["depth"],
+        desk.version,
+    )
+    assert [value for _, value in inputs.choices] == ["rgb", "depth", "caption", "global"]
+    assert [value for _, value in targets.choices] == ["depth", "caption", "global"]
+    assert (scored.value, [value for _, value in scored.choices]) == (
+        "caption",
+        ["caption"],
+    ) and "press Generate" in words
+    change = next(
+        event.fn for event in page.fns.values() if "inputs" in getattr(event, "name", "") or event.name == "call"
+    )
+    before = desk.version
+    scored, version = change(["rgb", "depth"], ["caption"], desk)
+    assert (desk.inputs, desk.targets, version) == (["rgb", "depth"], ["caption"], before + 1)
+    assert (scored.value, [value for _, value in scored.choices]) == ("depth", ["depth"])
+    failed = events["begin"]("elsewhere", desk)
+    assert "there is no bundle" in failed[-1] and desk.inputs == ["rgb", "depth"]
+    assert events["opens"](None, desk)[-1] == ""
+
+
+def test_searches_show_up_to_50_results(bundle_folder: Path, tmp_path: Path) -> None:
+    found = load(bundle_folder)
+    make_index(
+        found,
+        scenes(3),
+        tmp_path / "index",
+        views=["depth", "caption"],
+        data={"data": "scenes", "samples": 3, "seed": 7},
+    )
+    index = Index(tmp_path / "index", found)
+    for count in (0, 51):
+        with pytest.raises(MaskweaveError, match=f"results: found {count}; expected 1 to 50"):
+            search(index, {"caption": "a"}, "", count)
+    for count, listed in ((1, 1), (50, 3)):
+        page = search(index, {"caption": scenes(3)[1]["caption"]}, "caption", count)
+        names = re.search(r'alt="results: ([^"]*)"', page)
+        assert names is not None and len(names[1].split(", ")) == listed and names[1].startswith("7-0000001 (")
+    with pytest.raises(MaskweaveError, match="unknown modality 'smell'"):
+        search(index, {"smell": 1}, "", 1)

@@ -1,7 +1,11 @@
 """Emoji out of a font. A stand-in of a few outlines and one of color bitmaps take the place of the real one, which is tried where it is installed."""
 
 import io
+import sys
+import types
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,7 +20,9 @@ from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.synthetic import emoji as emoji_module
 from maskweave.synthetic.emoji import FONT, Emoji, _order, name_of
+from maskweave.values import image
 
 JOINED = (0x2600, 0x200D, 0x2602)
 """The stand-in joins these to one picture, a snowman."""
@@ -174,3 +180,129 @@ def test_backward_sequences_are_left_out() -> None:
         ((0x1F3F3, 0x200D, 0x1F308), (0x1F308, 0x200D, 0x1F3F3)),
     ):
         assert max([backward, written], key=lambda s: _order(s, people)) == written
+
+
+class Font:
+    """What is asked of a font of fontTools, with given characters and ligatures of glyph names."""
+
+    def __init__(self, characters: dict[int, str], ligatures: dict[str, list[tuple[list[str], str]]]):
+        rules = {
+            first: [SimpleNamespace(Component=rest, LigGlyph=glyph) for rest, glyph in found]
+            for first, found in ligatures.items()
+        }
+        plain, extended = SimpleNamespace(ligatures=rules), SimpleNamespace(ExtSubTable=SimpleNamespace(ligatures={}))
+        lookups = [SimpleNamespace(SubTable=[SimpleNamespace(), plain]), SimpleNamespace(SubTable=[extended])]
+        self.tables = {"GSUB": SimpleNamespace(table=SimpleNamespace(LookupList=SimpleNamespace(Lookup=lookups)))}
+        self.characters = characters
+
+    def __enter__(self) -> "Font":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def getBestCmap(self) -> dict[int, str]:
+        return self.characters
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tables
+
+    def __getitem__(self, name: str) -> Any:
+        return self.tables[name]
+
+
+def listed_of(monkeypatch: pytest.MonkeyPatch, font: Font) -> list[tuple[int, ...]]:
+    monkeypatch.setitem(sys.modules, "fontTools", types.ModuleType("fontTools"))
+    library: Any = types.ModuleType("fontTools.ttLib")
+    library.TTFont = lambda path, lazy: font
+    monkeypatch.setitem(sys.modules, "fontTools.ttLib", library)
+    return [*emoji_module.listed(Path("font"))]
+
+
+def test_which_characters_are_emoji(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs, punctuation and letters beyond ASCII with a name; no digits, spaces, marks and controls, and none that nobody named."""
+    codes = [0x31, 0x2B, 0x7F, 0xA9, 0x203C, 0x2139, 0x2003, 0x0301, 0x0664, 0x200D, 0xFE0F, 0x1F600, 0xE000, 0x1FFFE]
+    font = Font({code: f"g{code:x}" for code in codes}, {})
+    assert [code for (code,) in listed_of(monkeypatch, font)] == [0xA9, 0x203C, 0x2139, 0x1F600]
+    font.tables = {}
+    assert len(listed_of(monkeypatch, font)) == 4
+    font.tables = {"GSUB": SimpleNamespace(table=SimpleNamespace(LookupList=None))}
+    assert len(listed_of(monkeypatch, font)) == 4
+
+
+def test_which_sequences_are_emoji(monkeypatch: pytest.MonkeyPatch) -> None:
+    woman, tone, joiner, laptop = 0x1F469, 0x1F3FD, 0x200D, 0x1F4BB
+    characters = {woman: "woman", tone: "tone", joiner: "joiner", laptop: "laptop", 0xE000: "private"}
+    ligatures = {
+        "woman": [
+            (["tone"], "woman.tone"),
+            (["joiner", "laptop"], "coder"),
+            (["private"], "nobody"),
+            (["unknown"], "lost"),
+        ],
+        "laptop": [(["joiner", "woman"], "coder")],
+        "woman.tone": [(["joiner", "laptop"], "coder.tone")],
+    }
+    assert listed_of(monkeypatch, Font(characters, ligatures)) == [
+        (woman,), (tone,), (laptop,), (woman, tone), (woman, joiner, laptop), (woman, tone, joiner, laptop),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["nothing", "blank"])
+def test_fonts_without_pictures(what: str, monkeypatch: pytest.MonkeyPatch, catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "font.ttf").touch()
+    box = (0, 0, 0, 0)
+    drawn = SimpleNamespace(getbbox=lambda text: box, getmask2=None)
+    monkeypatch.setattr(emoji_module.ImageFont, "truetype", lambda *_, **__: drawn)
+    monkeypatch.setattr(emoji_module, "listed", lambda path: iter([] if what == "nothing" else [(0x1F600,)]))
+    monkeypatch.setattr(Emoji, "_draw", lambda self, sequence: np.full((4, 4, 3), 255, np.uint8))
+    with pytest.raises(MaskweaveError, match="font.ttf: has no emoji with a name"):
+        Emoji(catalog, tmp_path / "font.ttf")
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_sequences_need_a_layout_that_joins(
+    joins: bool, monkeypatch: pytest.MonkeyPatch, catalog: Catalog, tmp_path: Path
+) -> None:
+    (tmp_path / "font.ttf").touch()
+    made = []
+    monkeypatch.setattr(emoji_module.features, "check", lambda name: joins and name == "raqm")
+    monkeypatch.setattr(
+        emoji_module.ImageFont, "truetype", lambda path, size, layout_engine: made.append((size, layout_engine))
+    )
+    monkeypatch.setattr(emoji_module, "listed", lambda path: iter([(0x1F601,), (0x1F469, 0x1F3FD), (0x1F600,)]))
+    monkeypatch.setattr(Emoji, "_draw", lambda self, sequence: np.zeros((4, 4, 3), np.uint8))
+    emoji = Emoji(catalog, tmp_path / "font.ttf")
+    assert emoji.sequences == [(0x1F469, 0x1F3FD)] * joins + [(0x1F600,), (0x1F601,)]
+    layout = emoji_module.ImageFont.Layout
+    assert made == [(109, layout.RAQM if joins else layout.BASIC)]
+    assert emoji.key(0) == ("0/1f469-1f3fd" if joins else "0/1f600") and len(emoji) == 2 + joins
+    emoji.sequences = [(0xA9,)] * 21
+    assert [emoji.key(i) for i in (0, 9, 10, 20)] == ["0/00a9", "9/00a9", "0/00a9", "0/00a9"]
+
+
+@pytest.mark.parametrize("box", [(0, 0, 7, 4), (2, -3, 5, 9), (-3, 1, 8, 2)])
+def test_pictures_are_square_and_in_the_middle(
+    box: tuple[int, int, int, int], catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emoji = Emoji.__new__(Emoji)
+    emoji.font = SimpleNamespace(getbbox=lambda text: box)  # type: ignore[assignment]
+
+    def text(corner: tuple[int, int], text: str, **options: Any) -> None:
+        places.append(corner)
+        assert text == "ab" and options == {"fill": "black", "font": emoji.font, "embedded_color": True}
+
+    places: list[tuple[int, int]] = []
+    monkeypatch.setattr(emoji_module.ImageDraw, "Draw", lambda image: SimpleNamespace(text=text))
+    picture = emoji._draw([97, 98])
+    width, height = box[2] - box[0], box[3] - box[1]
+    side = max(width, height)
+    assert picture.shape == (side, side, 3) and (picture == 255).all()
+    left, top = places[0][0] + box[0], places[0][1] + box[1]
+    assert (left, top) == ((side - width) // 2, (side - height) // 2)
+
+
+def test_entries_for_emoji(catalog: Catalog) -> None:
+    assert emoji_module._entry(catalog, image.Image, 3).name == "rgb"
+    with pytest.raises(MaskweaveError, match="no modality of value type 'image' with 4 channels"):
+        emoji_module._entry(catalog, image.Image, 4)

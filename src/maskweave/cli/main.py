@@ -227,7 +227,7 @@ def _misused(fault: str, parser: "ArgumentParser") -> str:
     """Rewords an error of jsonargparse: names the closest option or the expected type."""
     if unknown := re.search(r"unrecognized arguments: (\S+)", fault, re.IGNORECASE):
         option = unknown[1].partition("=")[0]
-        near = difflib.get_close_matches(option, [o for action in parser._actions for o in action.option_strings], n=1)
+        near = difflib.get_close_matches(option, [o for action in parser._actions for o in action.option_strings])
         return f"unknown argument {option!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     if wrong := re.search(r"[Pp]arser key \"(\S+)\":\s*(.*)", fault, re.DOTALL):
         kinds = {

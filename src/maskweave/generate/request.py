@@ -227,7 +227,7 @@ def _check_options(options: Options) -> None:
     known = list(Options.__annotations__)
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise MaskweaveError(f"unknown option {name!r}; {hint}known: {', '.join(known)}")
     for name, kind, expected in (

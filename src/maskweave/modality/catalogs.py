@@ -49,7 +49,7 @@ class Catalog(Mapping[str, Modality]):
         try:
             return self.modalities[name]
         except KeyError:
-            near = difflib.get_close_matches(str(name), self.modalities, n=1)
+            near = difflib.get_close_matches(str(name), self.modalities)
             hint = f"did you mean {near[0]!r}? " if near else ""
             known = ", ".join(self.modalities)
             raise MaskweaveError(f"{self.where}: unknown modality {shown(name)}; {hint}known: {known}") from None

@@ -76,7 +76,7 @@ def value_type(name: Any) -> type[ValueType]:
     """
     known = value_types()
     if not isinstance(name, str) or name not in known:
-        near = difflib.get_close_matches(name[:80], known, n=1) if isinstance(name, str) else []
+        near = difflib.get_close_matches(name[:80], known) if isinstance(name, str) else []
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise MaskweaveError(f"there is no value type {shown(name)}; {hint}known: {', '.join(known)}")
     return known[name]

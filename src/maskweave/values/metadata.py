@@ -307,7 +307,7 @@ class Metadata(ValueType):
 
 @lru_cache(maxsize=1024)
 def _unknown(key: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(key[:100], known, n=1)
+    near = difflib.get_close_matches(key[:100], known)
     return f"the unknown key {shown(key)} is ignored" + (f"; did you mean {near[0]!r}?" if near else "")
 
 

@@ -1,6 +1,6 @@
 """What is found in a folder of many kinds of files, and the catalog and the recipe that are written: word for word as in `golden/`.
 
-If they change on purpose, `python tests/init/test_golden.py` writes them.
+If they change on purpose, `python tests/init/test_golden_projects.py` writes them.
 """
 
 import os
@@ -65,7 +65,9 @@ def written(place: Path) -> dict[str, str]:
 def test_a_project_of_many_kinds_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projects, "machine_speed", lambda: SPEED)
     for name, text in written(tmp_path).items():
-        assert text == (GOLDEN / name).read_text(), f"{name} changed; on purpose: python tests/init/test_golden.py"
+        assert text == (GOLDEN / name).read_text(), (
+            f"{name} changed; on purpose: python tests/init/test_golden_projects.py"
+        )
 
 
 if __name__ == "__main__":
