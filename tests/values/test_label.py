@@ -42,7 +42,9 @@ def test_numbers_may_be_names() -> None:
     digits = Label(classes=("7", "8", "9"))
     assert digits.read(b"8", "txt", "here") == "8" and digits.read(b"9", "json", "here") == "9"
     for unknown in (b"3", b"2", b"0"):  # never an index, not even one below the number of classes
-        with pytest.raises(BadSample, match=f"here: found '{unknown.decode()}'; .* one of the entry's 3 classes: 7, 8, 9"):
+        with pytest.raises(
+            BadSample, match=f"here: found '{unknown.decode()}'; .* one of the entry's 3 classes: 7, 8, 9"
+        ):
             digits.read(unknown, "json", "here")
     with pytest.raises(BadSample, match="found '2'"):
         digits.check(2, "here")
