@@ -121,4 +121,4 @@ def test_what_a_context_allows_ends_with_it_and_is_not_taken_back_inside() -> No
 
 def test_the_permission_needs_no_torch() -> None:
     script = "import sys, maskweave.permission; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
