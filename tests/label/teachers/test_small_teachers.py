@@ -148,8 +148,8 @@ def test_values_with_their_boxes_are_pairs(own: Any) -> None:
         (":plain", {}, "expected python: package.module:function"),
         ("own_module:", {}, "expected python: package.module:function"),
         ("not_there.at_all:x", {}, "module not_there.at_all cannot be imported"),
-        ("own_module:missing", {}, "module own_module has no function missing"),
-        ("own_module:number", {}, "module own_module has no function number"),
+        ("own_module:missing", {}, "module own_module has no function or class missing"),
+        ("own_module:number", {}, "module own_module has no function or class number"),
         ("own_module:plain", {"other": 1}, "cannot be called with derive.options"),
     ],
 )
