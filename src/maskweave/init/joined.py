@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.data.table_source import is_line_table, open_line_table
+from maskweave.data.table_source import Table, is_line_table, open_line_table
 from maskweave.init.contents import FileContent
 from maskweave.init.data_sets import ROW_NUMBERS, Namer, ValueSet, readable, value_content
 from maskweave.init.listing import FileSet, FolderListing
@@ -35,16 +35,21 @@ def table_beside(root: Path) -> Path | None:
     return tables[0] if len(tables) == 1 and len(inside) > 1 else None
 
 
-def metadata_tables(root: Path) -> list[Path]:
-    """Returns the tables `metadata.csv` and `metadata.jsonl` with a column `file_name` in the folders of a folder."""
+def metadata_tables(root: Path) -> dict[Path, Table]:
+    """Returns the tables `metadata.csv` and `metadata.jsonl` with a column `file_name` in the folders of a folder.
+
+    Raises:
+        MaskweaveError: a table is damaged.
+    """
     if not root.is_dir():
-        return []
+        return {}
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and not p.is_symlink())
-    tables = [folder / name for folder in folders for name in METADATA]
-    return [p for p in tables if p.is_file() and not p.is_symlink() and FILE_NAME in open_line_table(p).columns]
+    paths = [folder / name for folder in folders for name in METADATA]
+    tables = {p: open_line_table(p) for p in paths if p.is_file() and not p.is_symlink()}
+    return {p: table for p, table in tables.items() if FILE_NAME in table.columns}
 
 
-def joined_metadata(listing: FolderListing, tables: Sequence[Path]) -> FolderListing:
+def joined_metadata(listing: FolderListing, tables: Mapping[Path, Table]) -> FolderListing:
     """Returns a listing with the columns of `metadata_tables` as further modalities. The columns of the same name are one modality.
 
     Raises:
@@ -57,10 +62,9 @@ def joined_metadata(listing: FolderListing, tables: Sequence[Path]) -> FolderLis
     }
     values: dict[str, dict[str, Any]] = {}
     told: list[str] = []
-    for path in tables:
-        folder, table = path.parent.name, open_line_table(path)
-        names = [column for column in table.columns if column.strip() and column.lower() not in ROW_NUMBERS]
-        rows = [table.row(i, names) for i in range(len(table))]
+    for path, table in tables.items():
+        folder = path.parent.name
+        names, rows = _rows(table)
         keys = [known.get(posixpath.normpath(f"{folder}/{row[FILE_NAME]}")) for row in rows]
         found = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
         lost, twice = keys.count(None), len(keys) - keys.count(None) - len(found)
@@ -90,8 +94,7 @@ def joined(listing: FolderListing, path: Path) -> FolderListing:
         MaskweaveError: the table is damaged.
     """
     table = open_line_table(path)
-    names = [column for column in table.columns if column.strip() and column.lower() not in ROW_NUMBERS]
-    rows = [table.row(i, names) for i in range(len(table))]
+    names, rows = _rows(table)
     columns = {name: [None if _is_empty(row[name]) else row[name] for row in rows] for name in names}
     known = _KnownNames(listing)
     best, samples, twice = _column_of_names(columns, known.sample)
@@ -111,6 +114,12 @@ def joined(listing: FolderListing, path: Path) -> FolderListing:
         if column != best
     }
     return _with_columns(listing, path.name, path.parent, values, told)
+
+
+def _rows(table: Table) -> tuple[list[str], list[Mapping[str, Any]]]:
+    """Returns the names of the columns that may be modalities, and the rows with these."""
+    names = [column for column in table.columns if column.strip() and column.lower() not in ROW_NUMBERS]
+    return names, [table.row(i, names) for i in range(len(table))]
 
 
 def _with_columns(

@@ -170,7 +170,7 @@ def make_project(
     listing = None if classes else list_data_set(root)
     if listing is None:
         table, inside = table_beside(root), metadata_tables(root)
-        listing = list_folder(root, classes, [table, *inside] if table else inside)
+        listing = list_folder(root, classes, [*([table] if table else []), *inside])
         if table:
             listing = joined(listing, table)
         if inside:
