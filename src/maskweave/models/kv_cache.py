@@ -61,8 +61,8 @@ class KVCacheDecoder:
         ]
         self.count = 0
         self._position = torch.zeros(1, dtype=torch.long, device=encoded_BND.device)
-        self._ids_B: Tensor | None = None
-        self._logits_BV: Tensor | None = None
+        self._ids_B = torch.zeros(B, dtype=torch.long, device=encoded_BND.device)
+        self._logits_BV: Tensor
         self._repeat: Callable[[], None] | None = None
 
     def read(self, ids_B: Tensor) -> Tensor:
@@ -70,17 +70,13 @@ class KVCacheDecoder:
         self.count += 1
         if self.record is None or self.count == 1:  # the first step prepares the kernels
             return self._read(ids_B)
-        if self._ids_B is None:
-            self._ids_B = torch.empty_like(ids_B)
         self._ids_B.copy_(ids_B)
         if self._repeat is None:
             self._repeat = self.record(self._read_recorded)
         self._repeat()
-        assert self._logits_BV is not None
         return self._logits_BV.clone()  # the next step overwrites them
 
     def _read_recorded(self) -> None:
-        assert self._ids_B is not None
         self._logits_BV = self._read(self._ids_B)
 
     def _read(self, ids_B: Tensor) -> Tensor:
