@@ -69,6 +69,7 @@ def test_spread_by_kind_of_value() -> None:
         (Map(size=(1, 2), range=(0, 9), unit="m"), [np.full((1, 2), x, np.float32) for x in (1, 3)], "mean 1 (standard deviation m)"),
         (classes, votes, "mean 0.167 (share of other classes)"),
         (Binary(size=(1, 2)), edges, "mean 0.125 (share that disagrees)"),
+        (Map(size=(1, 2), range=(0, 9), unit="m", missing="nan"), [np.full((1, 2), np.nan, np.float32)] * 2, "unknown everywhere (standard deviation m)"),
     ):  # fmt: skip
         found = value.spread(values)
         assert found is not None and words in spread_card(Modality("seen", 1, "grid", value), found)

@@ -344,6 +344,11 @@ def sizeless(modality):
     del tokenizer.vocabulary_size
     return tokenizer
 
+def has(modality, **found):
+    tokenizer = Means(modality, 8)
+    vars(tokenizer).update(found)
+    return tokenizer
+
 def returns(modality, encoded=None, decoded=None):
     tokenizer = Means(modality, 8)
     tokenizer.encode, tokenizer.decode = lambda values: encoded, lambda ids: decoded
@@ -418,6 +423,15 @@ def test_faults_of_own_code_are_told(own: str, tmp_path: Path, monkeypatch: pyte
     ):
         with pytest.raises(MaskweaveError, match=problem):
             opened(entry(PICTURE, [3], external=place, codes=8))
+    for name, found, problem in (
+        ("grid", 3, "3; expected a tuple of whole numbers of 1 or more"),
+        ("grid", [3.5], r"\[3\.5\]; expected a tuple"),
+        ("vocabulary_size", "8", "'8'; expected a whole number of 1 or more"),
+        ("batch", 0, "0; expected a whole number of 1 or more"),
+        ("batch", True, "True; expected a whole number"),
+    ):
+        with pytest.raises(MaskweaveError, match=f"own_tokenizer:has: its {name} is {problem}.*; correct its code"):
+            opened(entry(PICTURE, [3], external="python: own_tokenizer:has", codes=8, options={name: found}))
     with pytest.raises(MaskweaveError, match=r"its grid is \(3,\), but the entry's is \(4,\); correct"):
         opened(entry(PICTURE, [4], external=own, codes=8))
     with pytest.raises(MaskweaveError, match=r"its size of the vocabulary is 8, but the entry's is 9"):

@@ -125,8 +125,7 @@ def spread_card(modality: Modality, spread: np.ndarray) -> str:
     else:
         unit = f"standard deviation {modality.value.unit}".strip()
     title, known = f"{modality.name}: uncertainty", spread[np.isfinite(spread)]
-    mean = float(known.mean()) if known.size else float("nan")
-    note = f"mean {mean:.3g} ({unit})"
+    note = f"mean {known.mean():.3g} ({unit})" if known.size else f"unknown everywhere ({unit})"
     if spread.ndim != 2 or not known.size:
         return card(title, "", note)
     high = max(float(known.max()), 1e-6)

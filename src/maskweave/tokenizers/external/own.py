@@ -1,6 +1,6 @@
 """Tokenizers that are the user's code: `external: "python: package.module:function"`."""
 
-from maskweave.errors import MaskweaveError, said
+from maskweave.errors import MaskweaveError, said, shown
 from maskweave.modality.entry import Modality
 from maskweave.modality.external import ExternalSpec
 from maskweave.permission import check_code_allowed, import_code
@@ -29,9 +29,19 @@ def make_own(modality: Modality, spec: ExternalSpec) -> ExternalTokenizer:
         ) from error
     if not isinstance(made, ExternalTokenizer):
         raise MaskweaveError(f"{where}: returned {type(made).__name__}; expected {EXPECTED}")
-    for name in ("vocabulary_size", "grid"):
+    for name, expected, fits in (
+        ("vocabulary_size", "a whole number of 1 or more", is_count),
+        ("grid", "a tuple of whole numbers of 1 or more", lambda found: isinstance(found, (tuple, list)) and all(map(is_count, found))),
+        ("batch", "a whole number of 1 or more", is_count),
+    ):  # fmt: skip
         if not hasattr(made, name):
             raise MaskweaveError(
                 f"{where}: the {type(made).__name__} that it returned has no {name}; set it in its code"
             )
+        if not fits(found := getattr(made, name)):
+            raise MaskweaveError(f"{where}: its {name} is {shown(found)}; expected {expected}; correct its code")
     return made
+
+
+def is_count(found: object) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool) and found >= 1
