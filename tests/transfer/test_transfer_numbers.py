@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.ranks import JobPart
 from maskweave.training.gathering import Gathered
-from maskweave.transfer import calibration, fractions
+from maskweave.transfer import blocks, calibration, fractions
 from maskweave.transfer.blocks import block_scales
 from maskweave.transfer.calibration import hold_out, spread_factor
 from maskweave.transfer.features import in_order
@@ -215,14 +216,38 @@ def test_blocks_that_know_nothing_are_left_out() -> None:
     good, noise = torch.tensor(rng.normal(size=(80, 3))), torch.tensor(rng.normal(size=(80, 5)))
     y, folds = good @ torch.tensor([[1.0], [2.0], [-1.0]], dtype=torch.float64), np.arange(80) % 4
     assert torch.equal(block_scales(good, y, folds, [3]), torch.ones(3))
-    for x, blocks, kept in (
+    for x, sizes, kept in (
         (torch.cat([good, noise], 1), [3, 5], slice(0, 3)),
         (torch.cat([noise, good], 1), [5, 3], slice(5, 8)),
     ):
-        scales = block_scales(x, y, folds, blocks)
+        scales = block_scales(x, y, folds, sizes)
         assert scales.square().sum() == pytest.approx(8, rel=1e-5) and scales[kept].tolist() == pytest.approx(
             [(8 / 3) ** 0.5] * 3, rel=1e-5
         )
     nothing = block_scales(torch.cat([noise, noise[:, :3]], 1), torch.tensor(rng.normal(size=(80, 1))), folds, [5, 3])
     assert nothing[:5].tolist() == pytest.approx([(8 / 2 / 5) ** 0.5] * 5, rel=1e-5), "both, if nothing predicts"
     assert nothing[5:].tolist() == pytest.approx([(8 / 2 / 3) ** 0.5] * 3, rel=1e-5)
+
+
+def test_numbers_that_few_samples_know_are_fitted_on_those() -> None:
+    rng = np.random.default_rng(1)
+    x, folds = rng.normal(size=(60, 4)), np.arange(60) % 3
+    y = np.stack([x[:, 0], x[:, 1], x[:, 1] ** 2], 1) + 0.1 * rng.normal(size=(60, 3))
+    y[20:, 1], y[:50, 2] = np.nan, np.nan  # a fold of the third has three samples
+    kernel = x @ x.T / 4
+    errors = np.zeros(len(blocks.STRENGTHS))
+    for fold, k in product(range(3), range(3)):
+        kept, out = (folds != fold) & ~np.isnan(y[:, k]), (folds == fold) & ~np.isnan(y[:, k])
+        center = np.eye(kept.sum()) - 1 / kept.sum()
+        among = center @ kernel[np.ix_(kept, kept)] @ center
+        across = (kernel[np.ix_(out, kept)] - kernel[np.ix_(kept, kept)].mean(0)) @ center
+        for i, strength in enumerate(blocks.STRENGTHS):
+            solved = np.linalg.solve(
+                among + strength * np.trace(among) * np.eye(len(among)), y[kept, k] - y[kept, k].mean()
+            )
+            errors[i] += np.square(across @ solved + y[kept, k].mean() - y[out, k]).sum()
+    found = blocks._error(torch.from_numpy(kernel), torch.from_numpy(y), folds)
+    assert found == pytest.approx(errors.min(), rel=1e-9)
+    y[:] = np.nan
+    y[::3, 0] = 2.0  # the samples of one fold alone: nothing to learn from when it is held out
+    assert blocks._error(torch.from_numpy(kernel), torch.from_numpy(y), folds) == pytest.approx(20 * 4)

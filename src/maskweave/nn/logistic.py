@@ -30,7 +30,9 @@ def fit_logistic(
         weight_KD, bias_K: float64, where to start.
     """
     weight, bias = solved = [weight_KD.clone().requires_grad_(), bias_K.clone().requires_grad_()]
-    solver = torch.optim.LBFGS(solved, max_iter=most_steps, line_search_fn="strong_wolfe", tolerance_change=tolerance)
+    solver = torch.optim.LBFGS(
+        solved, max_iter=most_steps, line_search_fn="strong_wolfe", history_size=20, tolerance_change=tolerance
+    )
 
     def closure() -> Tensor:
         solver.zero_grad()

@@ -66,7 +66,7 @@ class Ridge:
         best = int((errors / variance[some] * known_share).sum(dim=1).argmin())
         error = errors[best] if len(some) == y.shape[1] else _cross_validated(x, y, folds, [strengths[best]])[0]
         weight, bias = x.new_zeros(y.shape[1], x.shape[1]), x.new_zeros(y.shape[1])
-        for columns, rows, known in _groups(y, x.shape[1]):
+        for columns, rows, known in known_together(y, x.shape[1]):
             ((weight[columns], bias[columns]),) = _solve(x[rows], known, [strengths[best]])
         return cls(mean.float(), std.float(), weight * scale_F, bias, strengths[best], error.sqrt())
 
@@ -100,7 +100,7 @@ def _cross_validated(x_SF: Tensor, y_SK: Tensor, folds: np.ndarray, strengths: S
         y_out = y_SK[out]
         known_out = ~y_out.isnan()
         counts += known_out.sum(dim=0)
-        for columns, rows, known in _groups(y_SK[~out], x.shape[1]):
+        for columns, rows, known in known_together(y_SK[~out], x.shape[1]):
             for i, (weight, bias) in enumerate(_solve(x[rows], known, strengths)):
                 error = (x_out @ weight.T + bias - y_out[:, columns]).square()
                 errors[i, columns] += torch.where(known_out[:, columns], error, 0).sum(dim=0)
@@ -114,12 +114,16 @@ def feature_scale(x_SF: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(std > LEAST_STD * mean.abs().clamp_min(1e-3), std, 1.0)
 
 
-def _groups(y_SK: Tensor, features: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def known_together(y_SK: Tensor, features: int, most: int = MOST_PATTERNS) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yields groups of numbers that are known in the same samples: which numbers (K,), which samples (S,), and the numbers there. If that is too many
-    groups or too much work, all numbers are one group, NaN where unknown."""
+    groups or too much work, all numbers are one group, NaN where unknown.
+
+    Args:
+        most: groups.
+    """
     patterns, group_K = y_SK.isnan().unique(dim=1, return_inverse=True)
     samples, count = patterns.shape
-    if count > MOST_PATTERNS or (count > 1 and count * samples * features * min(samples, features) > MOST_WORK):
+    if count > most or (count > 1 and count * samples * features * min(samples, features) > MOST_WORK):
         patterns, group_K = patterns.new_zeros(samples, 1), torch.zeros_like(group_K)
     for group, unknown_S in enumerate(patterns.T):
         columns = group_K == group

@@ -2,23 +2,25 @@
 
 The blocks are compared by kernel ridge regression, whose cost does not depend on the number of features.
 
-Dimension letters: S samples, F features, K numbers, G blocks.
+Dimension letters: S samples, T samples to predict, F features, K numbers, G blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.nn.ridge import Filled, feature_scale, known_variance, some_numbers, usable_folds
+from maskweave.nn.ridge import Filled, feature_scale, known_together, known_variance, some_numbers, usable_folds
 
 SHARES = (0.0, 0.3, 1.0)
 """Scales of a block relative to the others that are tried."""
 STRENGTHS = tuple(10.0**e for e in range(1, -7, -1))
 """Strengths of the ridge that are tried, relative to the mean square of a sample's features."""
 MOST_SAMPLES = 400
+FEW_PATTERNS = 8
+"""Most groups of numbers, each known in other samples, that are fitted on their own; filling unknown numbers costs about as much as so many groups."""
 BETTER = 0.98
 """A block is taken in only if it lowers the squared error below this share."""
 
@@ -69,21 +71,35 @@ def _error(kernel_SS: Tensor, y_SK: Tensor, folds: np.ndarray) -> float:
     errors = torch.zeros(len(STRENGTHS), dtype=torch.float64)
     for fold in np.unique(folds):
         out = torch.from_numpy(folds == fold)
-        kept = ~out
-        filled = Filled(y_SK[kept])
-        among, across = kernel_SS[kept][:, kept], kernel_SS[out][:, kept]
-        mean_S = among.mean(dim=0)
-        centered = among - mean_S - mean_S[:, None] + mean_S.mean()
-        across = across - across.mean(dim=1, keepdim=True) - mean_S + mean_S.mean()
-        values_S, vectors = torch.linalg.eigh(centered)
-        values_S = values_S.clamp_min(0)
-        rotated = across @ vectors
-        typical = values_S.mean().clamp_min(1e-12)
-        for i, strength in enumerate(STRENGTHS):
-            damped_S = values_S + strength * len(values_S) * typical
-            filled.fit(vectors, values_S / damped_S)
-            center_K = filled.numbers.mean(dim=0)
-            projected = vectors.T @ (filled.numbers - center_K)
-            found = rotated @ (projected / damped_S[:, None]) + center_K
-            errors[i] += (found - y_SK[out]).square().nansum()
+        kept = torch.nonzero(~out)[:, 0]
+        for columns, rows, known in known_together(y_SK[kept], len(kept), FEW_PATTERNS):
+            some = kept[rows]
+            for i, found in enumerate(_predicted(kernel_SS[some][:, some], kernel_SS[out][:, some], known)):
+                errors[i] += (found - y_SK[out][:, columns]).square().nansum()
     return float(errors.min())
+
+
+def _predicted(among_SS: Tensor, across_TS: Tensor, y_SK: Tensor) -> Iterator[Tensor]:
+    """Yields what kernel ridge regression with each strength predicts (T, K); 0 without samples.
+
+    Args:
+        among_SS, across_TS: the kernel among the samples, and of those to predict with them.
+        y_SK: NaN where unknown; filled, as in `Ridge`.
+    """
+    if not len(y_SK):
+        yield from [across_TS.new_zeros(len(across_TS), y_SK.shape[1])] * len(STRENGTHS)
+        return
+    filled = Filled(y_SK)
+    mean_S = among_SS.mean(dim=0)
+    centered = among_SS - mean_S - mean_S[:, None] + mean_S.mean()
+    across_TS = across_TS - across_TS.mean(dim=1, keepdim=True) - mean_S + mean_S.mean()
+    values_S, vectors = torch.linalg.eigh(centered)
+    values_S = values_S.clamp_min(0)
+    rotated = across_TS @ vectors
+    typical = values_S.mean().clamp_min(1e-12)
+    for strength in STRENGTHS:
+        damped_S = values_S + strength * len(values_S) * typical
+        filled.fit(vectors, values_S / damped_S)
+        center_K = filled.numbers.mean(dim=0)
+        projected = vectors.T @ (filled.numbers - center_K)
+        yield rotated @ (projected / damped_S[:, None]) + center_K
