@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from maskweave import files
 from maskweave.errors import BadSample, FullDisk, MaskweaveError
@@ -62,6 +64,41 @@ def test_a_full_disk_is_said_clearly_and_keeps_the_old_folder(tmp_path):
     assert os.listdir(tmp_path) == ["run"]
 
 
+@pytest.fixture(params=["libyaml", "Python"])
+def yaml_parser(request, monkeypatch):
+    if request.param == "Python":
+        monkeypatch.setattr(files, "_LIBYAML", None)
+    elif files._LIBYAML is None:
+        pytest.skip("PyYAML was built without libyaml")
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x85\u2028\u2029"))  # no ends of lines
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS | st.dates(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(TEXTS, DOCUMENTS, max_size=4), st.booleans(), st.booleans())
+def test_both_parsers_read_the_same(content, flow, unicode):
+    text = yaml.safe_dump(content, default_flow_style=flow, allow_unicode=unicode)
+    found = []
+    for libyaml in (files._LIBYAML, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(files, "_LIBYAML", libyaml)
+            try:
+                found.append(parse_yaml(text, "here"))
+            except MaskweaveError as error:
+                found.append(str(error))
+    assert found[0] == found[1] and (found[0] == content or "NUL" in found[0])
+
+
+def test_errors_of_yaml_show_the_line():
+    with pytest.raises(MaskweaveError, match=r"line 2, column 10: rate: one: two \^"):
+        parse_yaml("steps: 3\nrate: one: two\n", "here")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -72,6 +109,7 @@ def test_a_full_disk_is_said_clearly_and_keeps_the_old_folder(tmp_path):
         (b"!!python/object/apply:os.getcwd []", "not valid YAML"),
     ],
 )
+@pytest.mark.usefixtures("yaml_parser")
 def test_yaml_that_cannot_be_used(tmp_path, content, message):
     path = tmp_path / "x.yaml"
     path.write_bytes(content)
@@ -80,6 +118,7 @@ def test_yaml_that_cannot_be_used(tmp_path, content, message):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.usefixtures("yaml_parser")
 def test_yaml_may_share_and_merge(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  x: 3\n")
@@ -100,6 +139,7 @@ MERGES = "m0: &m0 {k0: 1}\n" + "".join(
 
 
 @pytest.mark.parametrize(("items", "aliases", "is_read"), [(1000, 100, True), (10, 10_000, True), (11, 9091, False)])
+@pytest.mark.usefixtures("yaml_parser")
 def test_values_that_aliases_repeat(items, aliases, is_read):
     """100,000 are read, 100,001 are not."""
     text = f"a: &a [{', '.join(['0'] * items)}]\nb: [{', '.join(['*a'] * aliases)}]"
@@ -111,6 +151,7 @@ def test_values_that_aliases_repeat(items, aliases, is_read):
 
 
 @pytest.mark.parametrize("text", [BOMB, MERGES], ids=["aliases", "merges"])
+@pytest.mark.usefixtures("yaml_parser")
 def test_aliases_that_multiply_are_refused_before_anything_is_built(tmp_path, text, monkeypatch):
     path = tmp_path / "x.yaml"
     path.write_text(text)
@@ -137,6 +178,7 @@ def test_a_catalog_with_a_bomb_in_it_is_refused_shortly(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: {c: *a}}", "a: &a {<<: *a}"])
+@pytest.mark.usefixtures("yaml_parser")
 def test_yaml_that_is_part_of_itself(tmp_path, text):
     path = tmp_path / "x.yaml"
     path.write_text(text)
@@ -144,6 +186,7 @@ def test_yaml_that_is_part_of_itself(tmp_path, text):
         read_yaml(path)
 
 
+@pytest.mark.usefixtures("yaml_parser")
 def test_a_merged_mapping_that_itself_merges(tmp_path):
     """The inner mapping is merged elsewhere before it is built, which must not make its overridden key a duplicate."""
     path = tmp_path / "x.yaml"
@@ -162,6 +205,7 @@ def test_a_merged_mapping_that_itself_merges(tmp_path):
         ("a: 2020-99-99", "not valid YAML: month must be in 1..12"),
     ],
 )
+@pytest.mark.usefixtures("yaml_parser")
 def test_yaml_whose_values_cannot_be(tmp_path, text, message):
     path = tmp_path / "x.yaml"
     path.write_text(text)
@@ -289,6 +333,7 @@ def test_a_second_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("where", ["source: &x {0}", "deep: [{{a: {0}}}]", "{0}: 1"])
+@pytest.mark.usefixtures("yaml_parser")
 def test_yaml_with_nul_characters(tmp_path, where):
     path = tmp_path / "x.yaml"
     path.write_text(where.format(r'"a\0b"'))

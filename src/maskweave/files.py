@@ -23,6 +23,9 @@ from maskweave import locks, system
 from maskweave.errors import FullDisk, MaskweaveError, shown
 from maskweave.limits import TEXT_SETTING, limits_in_force, setting_in_force
 
+_LIBYAML: Any = getattr(yaml, "cyaml", None)
+"""None if PyYAML was built without libyaml."""
+
 MAX_TEXT_MB = 64.0
 """The largest YAML or JSON file that is read, in MB, if neither a recipe nor the environment variable sets another limit."""
 MAX_ALIASED_NODES = 100_000
@@ -224,7 +227,20 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
 
 
+class _QuickLoader(_Loader):
+    """The same with libyaml's parser, which is five times faster; its errors do not show the line."""
+
+    def __init__(self, text: str):
+        super().__init__("")
+        events = _LIBYAML.CParser(text)
+        for name in ("check_event", "peek_event", "get_event"):
+            setattr(self, name, getattr(events, name))
+
+
 def _parse_yaml(text: str) -> Any:
+    if _LIBYAML is not None:
+        with contextlib.suppress(yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
+            return _QuickLoader(text).get_single_data()
     try:
         return _Loader(text).get_single_data()
     except (LookupError, AttributeError, TypeError) as error:  # a value that does not fit its tag, such as !!int ""
