@@ -56,7 +56,7 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
     content = {name: item for name, item in content.items() if not tag or name != tag}
     if (expand := getattr(cls, "expand", None)) is not None:
         content = expand(content, where, key)
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     key_of = {field: alias for alias, field in aliases.items()}
     fields = {key_of.get(f.name, f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in content:
@@ -193,7 +193,7 @@ def renamed_key(cls: Any, dotted: str) -> str | None:
         first, _, rest = dotted.partition(".")
         if first not in {f.name for f in dataclasses.fields(option)}:
             continue
-        hint = typing.get_type_hints(option)[first]
+        hint = _hints(option)[first]
         if typing.get_origin(hint) is dict:  # the first part is a name that the user chose
             hint = typing.get_args(hint)[1]
             name, _, rest = rest.partition(".")
