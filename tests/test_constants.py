@@ -29,12 +29,24 @@ def numbers_of(value: Any) -> bool:
 
 
 def evaluated(node: ast.expr, names: dict[str, Any]) -> Any:
-    """The value of an expression of numbers, texts and names before it; None of any other."""
+    """The value of an expression of numbers, texts and names before it; of tables and calls with other parts, what is in those parts, with None for
+    each of the others; None of any other."""
     try:
         value = eval(compile(ast.Expression(node), "", "eval"), {**KNOWN, **names})
         return value if ast.literal_eval(repr(value)) == value else None
     except (NameError, AttributeError, TypeError, ValueError, SyntaxError):
-        return None
+        pass
+    if isinstance(node, ast.Dict):
+        found = {}
+        for key, value in zip(node.keys, node.values, strict=True):
+            name = None if key is None else evaluated(key, names)
+            found[ast.unparse(key or value) if name is None else name] = evaluated(value, names)
+        return found
+    if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+        return [evaluated(item, names) for item in node.elts]
+    if isinstance(node, ast.Call):
+        return [evaluated(item, names) for item in (*node.args, *(keyword.value for keyword in node.keywords))]
+    return None
 
 
 def assigned(body: list[ast.stmt], names: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -74,13 +86,19 @@ def of_body(body: list[ast.stmt], prefix: str, names: dict[str, Any]) -> Iterato
             yield from ((f"{prefix}{node.name}({name})", value) for name, value in defaults(node))
 
 
+def is_setting(module: str, name: str) -> bool:
+    """Whether a name is a field of a class in settings.yaml."""
+    owner, _, field = name.partition(".")
+    return field in SETTINGS.get(f"{module}.{owner}", ())
+
+
 def constants() -> dict[str, dict[str, str]]:
     """Numbers by module and name, as Python writes them."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         own = {name: repr(value) for name, value in of_body(ast.parse(path.read_bytes()).body, "", {})}
-        if own := {name: value for name, value in own.items() if f"{module}.{name.split('.')[0]}" not in SETTINGS}:
+        if own := {name: value for name, value in own.items() if not is_setting(module, name)}:
             found[module] = own
     return found
 
@@ -97,6 +115,15 @@ def test_what_counts_as_a_number() -> None:
     code = "A, B = 2**3, 'b'\nC: int = A + 1\nD = (A, 0.5)\nE = open\nclass X:\n  f: float = 1.0\n  def g(self, h=True, *, i='', j=-1): k = 5"
     found = {"A": 8, "C": 9, "D": (8, 0.5), "X.f": 1.0, "X.g(h)": True, "X.g(j)": -1}
     assert dict(of_body(ast.parse(code).body, "", {})) == found
+    code = "A = 2\nB = {'x': here, there: (A, f(1, key=[True]))}\nC = f(here)\nD = {**here, 1: (f, 2)}"
+    found = {"A": 2, "B": {"x": None, "there": [2, [1, [True]]]}, "D": {"here": None, 1: [None, 2]}}
+    assert dict(of_body(ast.parse(code).body, "", {})) == found
+
+
+def test_attributes_of_classes_with_settings_are_numbers_too() -> None:
+    found = constants()
+    assert found["values.features"]["Features.can_be_weighted"] == "True"
+    assert "Features.channels" not in found["values.features"], "a setting"
 
 
 if __name__ == "__main__":
