@@ -218,8 +218,8 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
         if value is None and type(None) in args:
             return None
         choices = [a for a in args if a is not type(None)]
-        if isinstance(value, Mapping):  # the first that chooses among variants speaks for the others
-            choices = [a for a in choices if hasattr(a, "variant")][:1] or choices
+        if isinstance(value, Mapping):  # one that chooses among variants speaks for the others
+            choices = [a for a in choices if hasattr(a, "variant")] or choices
         if len(choices) == 1:
             return _convert(choices[0], value, where, key)
         for choice in choices:

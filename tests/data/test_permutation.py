@@ -59,3 +59,17 @@ def test_a_set_too_large_to_be_listed_is_drawn_as_others_are(monkeypatch: pytest
 def test_the_largest_sets_take_no_memory() -> None:
     order = Order([10**15], 512, seed=3)
     assert len(np.unique(np.concatenate([order[i] for i in range(20)]))) == 20 * 512
+
+
+@pytest.mark.parametrize(
+    ("count", "first"),
+    [
+        (1000, [789, 29, 330, 122, 905, 285]),
+        (2**20 + 7, [899449, 412525, 740840, 592132, 793535, 596340]),
+        (2**40, [508638400168, 435468023574, 241820391551, 709366767574, 283884761900, 161235592320]),
+    ],
+)
+def test_orders_are_those_of_runs_that_began_with_an_earlier_version(count: int, first: list[int]) -> None:
+    assert Permutation(count, np.random.default_rng(3))[np.arange(6)].tolist() == first
+    if count > permutations.LISTED:
+        assert permutations.random_order(count, np.random.default_rng(3))[np.arange(6)].tolist() == first

@@ -33,6 +33,7 @@ from maskweave.transfer.data import open_examples
 from maskweave.transfer.recipe import TransferData
 from maskweave.transfer.scoring import score_values
 from maskweave.transfer.shares import weighted_answers
+from maskweave.values import weights
 from maskweave.values.weights import CLIPPED_AT, Weighting
 
 SMALL = {"width": 32, "heads": 2, "depth": 1, "decoder_depth": 1, "loss": "mse", "quantizer": {"type": "fsq", "levels": [8, 8, 8]}}  # fmt: skip
@@ -320,3 +321,15 @@ def weighted_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Per point, the value whose absolute distance to the others is smallest."""
     cost = [(np.abs(values - one) * weights).sum(axis=0) for one in values]
     return np.take_along_axis(values, np.argmin(cost, axis=0)[None], axis=0)[0]
+
+
+def test_weights_are_looked_at_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most `POINTS` of a channel: of few large values all points' share, of many small values some values."""
+    monkeypatch.setattr(weights, "POINTS", 60)
+    small = np.arange(400 * 2 * 3, dtype=np.float32).reshape(400, 2, 3)
+    some = weights._some(small, 3)
+    assert len(some) == 60 and np.array_equal(some[[0, -2]], small[[0, -1], 0])
+    steps = np.diff(some[::2, 0]) / 6
+    assert steps.min() >= 13 and steps.max() <= 14
+    large = np.arange(3 * 50 * 2, dtype=np.float32).reshape(3, 50, 2)
+    assert np.array_equal(weights._some(large, 2), large.reshape(-1, 2)[:50:1])

@@ -122,3 +122,10 @@ def test_numbers_are_drawn_at_their_places() -> None:
     places = np.array([0, 999, 17, 17, 1])
     assert (_uniform([3, 2], places) == whole[places]).all()
     assert _uniform([3, 2], np.array([10**15])).size == 1
+
+
+def test_orders_are_those_of_runs_that_began_with_an_earlier_version() -> None:
+    found = WindowPermutation(ShardWindows(starts_of([11, 3, 0, 20, 5, 8]), 3), [3, 1])[np.arange(12)]
+    assert found.tolist() == [4, 1, 3, 0, 9, 11, 12, 2, 13, 8, 5, 7]
+    batches = [Order([60, 20], 8, seed=3, weights=(1, 2))[i].tolist() for i in (0, 7)]
+    assert batches == [[71, 22, 61, 63, 68, 76, 64, 75], [4, 67, 64, 11, 66, 73, 77, 71]]

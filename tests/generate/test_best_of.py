@@ -67,6 +67,19 @@ def test_what_cannot_be_chosen(inputs: dict, targets: list[str], more: dict, mes
         bundle.best_of(inputs, targets, **more)
 
 
+def test_results_that_cannot_be_decoded_are_judged_by_their_tokens(bundle: Bundle) -> None:
+    blind = small_bundle()
+    blind.model.load_state_dict(bundle.model.state_dict())
+    del blind.tokenizers["depth"]
+    members = blind.generate_batch([CAPTION] * 4, ["depth"], seeds=member_seeds(2, 4))
+    assert not any(member.values for member in members)
+    given = [{"depth": maskweave.Tokens(member.tokens["depth"])} for member in members]
+    totals = [blind.score(one, CAPTION)["caption"].total for one in given]
+    best = blind.best_of(CAPTION, ["depth"], samples=4, seed=2)
+    assert best.likelihoods["caption"] == pytest.approx(max(totals), rel=1e-5)
+    np.testing.assert_array_equal(best.tokens["depth"], members[int(np.argmax(totals))].tokens["depth"])
+
+
 def test_an_untrained_way_back_is_told_or_refused(tmp_path: Path) -> None:
     folder = save(small_bundle(), tmp_path / "bundle")
     mixture = {"inputs": {"caption": 1}, "targets": {"depth": 1}}

@@ -134,6 +134,17 @@ def test_damaged_saved_requests_are_refused(bundle, bundle_folder) -> None:
     opened = zipfile.ZipFile(io.BytesIO(good))
     files = {name: opened.read(name) for name in opened.namelist()}
     record = files["request.json"]
+    facts = json.loads(record)
+    without = [
+        json.dumps(changed).encode()
+        for changed in (
+            {key: value for key, value in facts.items() if key != "inputs"},
+            {key: value for key, value in facts.items() if key != "edit"},
+            {**facts, "inputs": {**facts["inputs"], "texts": []}},
+            {**facts, "inputs": []},
+            {**facts, "edit": []},
+        )
+    ]
     small = dataclasses.replace(BOUNDS, upload_mb=1)
     for content, said in (
         (b"", "no readable ZIP"),
@@ -143,6 +154,7 @@ def test_damaged_saved_requests_are_refused(bundle, bundle_folder) -> None:
         (archive(request_json=b"{"), "not JSON"),
         (archive(request_json=b'{"format": 99}'), "another version"),
         (archive(request_json=record), "its file is missing"),
+        *((archive(request_json=changed), "lacks its inputs; save the request again") for changed in without),
         (archive(**{**files, "request.json": record.replace(b'"seed": 0', b'"seed": "x"')}), "seed"),
         (archive(**{**files, "request.json": record.replace(b'"depth"', b'"nothing"')}), "nothing"),
         (archive(**{**files, "inputs/depth.npy": b"broken"}), "inputs|depth"),

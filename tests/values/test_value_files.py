@@ -15,6 +15,7 @@ from PIL import Image
 
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
+from maskweave.values.files import write_png
 from maskweave.values.instances import run_lengths
 
 ENTRIES: dict[str, dict[str, Any]] = {
@@ -390,3 +391,11 @@ def test_people_and_points_that_do_not_fit_are_refused(name: str, value: Any, sa
 def test_features_and_maps_of_any_scale_must_be_finite(name: str) -> None:
     with pytest.raises(BadSample, match="NaN or infinite"):
         CATALOG[name].value.to_file(VALUES[name] * np.inf, CATALOG[name].name)
+
+
+@pytest.mark.parametrize(("most", "depth"), [(255, np.uint8), (256, np.uint16), (65535, np.uint16)])
+def test_class_ids_take_as_few_bits_as_hold_them(most: int, depth: type) -> None:
+    ids = np.array([[0, 7], [most, 1]], np.int32)
+    read = np.asarray(Image.open(io.BytesIO(write_png(ids))))
+    assert np.array_equal(read, ids) and read.astype(depth).dtype == depth
+    assert (read.dtype == np.uint8) == (depth is np.uint8)

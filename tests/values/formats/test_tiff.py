@@ -228,6 +228,18 @@ def test_a_large_array_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPa
         stored(tif(BANDS), "tif")
 
 
+@pytest.mark.parametrize(("dtype", "is_read"), [("uint16", True), ("float32", False)])
+def test_blocks_are_refused_by_their_bytes(dtype: str, is_read: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading one point decodes a block of 16 × 16 points: 512 or 1,024 bytes."""
+    monkeypatch.setattr("maskweave.values.files.max_value_bytes", lambda: 1000)
+    content = tif(np.ones((4, 4), dtype), tiled=True, blockxsize=16, blockysize=16)
+    if is_read:
+        assert stored(content, "tif").array.sum() == 16
+        return
+    with pytest.raises(BadSample, match=r"found blocks of 16 × 16 pixels; expected at most 1,000 bytes"):
+        stored(content, "tif")
+
+
 def test_settings_of_bands() -> None:
     from maskweave.errors import MaskweaveError
 
