@@ -10,10 +10,10 @@ from PIL import Image
 
 from maskweave.cli.main import main
 from maskweave.data.import_source import import_data
-from maskweave.data.stats import POINTS, ModalityStats, data_stats, of_numbers
+from maskweave.data.stats import POINTS, DataStats, ModalityStats, data_stats, of_numbers
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
-from maskweave.report.data_stats import stats_text
+from maskweave.report.data_stats import stats_figure, stats_text
 
 pytestmark = pytest.mark.usefixtures("to_the_end")
 
@@ -169,3 +169,10 @@ def test_sounds_videos_and_dates(tmp_path: Path) -> None:
     assert found["clip"].sizes == {(2, 8, 8): 1, (3, 8, 8): 1, (4, 8, 8): 1} and found["clip"].low == 100
     assert found["dates"].keys == {"day@0": [64.0] * 3} and found["dates"].never == ["day@1"]
     assert not found["speech"].never
+
+
+def test_names_and_classes_with_dollar_signs_are_no_formulas(catalog: Catalog) -> None:
+    animal = ModalityStats(catalog["animal"], present=1)
+    animal.names.update({r"$\frac$": 2, "$": 1})
+    figure = stats_figure(DataStats("here", 1, 1, {r"$\nothing$": animal}, []))
+    assert figure.startswith(b"\x89PNG")

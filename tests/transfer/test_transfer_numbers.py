@@ -91,6 +91,10 @@ def test_the_figure_of_a_curve() -> None:
     assert "'#3b82d6', None, 1.6, '-', 'o'" in looks[0] and "'#7d8186', None, 1.0, '--', 'None'" in looks[1]
 
 
+def test_metrics_with_dollar_signs_are_no_formulas() -> None:
+    assert curve_figure([CurvePoint(1.0, 3, [row(r"MAE $\frac$", 1.0, 2.0)])]).startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("train", "held_out", "told"),
     [

@@ -97,9 +97,10 @@ def stats_figure(stats: DataStats) -> bytes:
         axis.bar(range(len(histogram.counts)), histogram.counts, width=0.9)
         every = max(1, len(histogram.labels) // 5)
         ticks = range(0, len(histogram.labels), every)
-        axis.set_xticks(list(ticks), [histogram.labels[t].split(" to ")[0][:14] for t in ticks], fontsize=7)
+        labels = [histogram.labels[t].split(" to ")[0][:14] for t in ticks]
+        axis.set_xticks(list(ticks), labels, fontsize=7, parse_math=False)
         axis.tick_params(axis="y", labelsize=7)
-        axis.set_title(f"{name}: {histogram.title}", fontsize=9)
+        axis.set_title(f"{name}: {histogram.title}", fontsize=9, parse_math=False)
     return as_png(figure)
 
 
