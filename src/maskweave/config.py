@@ -56,7 +56,7 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
     content = {name: item for name, item in content.items() if not tag or name != tag}
     if (expand := getattr(cls, "expand", None)) is not None:
         content = expand(content, where, key)
-    hints = _hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     key_of = {field: alias for alias, field in aliases.items()}
     fields = {key_of.get(f.name, f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in content:

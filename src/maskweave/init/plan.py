@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from maskweave.init.finding import Finding
+from maskweave.training.hardware import torch_threads
 
 MEASURED_FOR = 0.1
 """Seconds for which the machine's speed is measured."""
@@ -58,17 +59,13 @@ class Plan:
 def machine_speed() -> float:
     """Returns the speed of one thread in billion operations per second, by matrix products of 0.1 s."""
     x = torch.ones(MATRIX, MATRIX)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         x @ x  # the first product is slow
         start, products = time.perf_counter(), 0
         while time.perf_counter() - start < MEASURED_FOR:
             x @ x
             products += 1
         return 2 * MATRIX**3 * products / (time.perf_counter() - start) / 1e9
-    finally:
-        torch.set_num_threads(threads)
 
 
 def make_plan(findings: list[Finding], samples: int, minutes: float, speed: float, threads: int) -> Plan:
