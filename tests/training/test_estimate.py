@@ -57,7 +57,7 @@ def test_counting_changes_nothing() -> None:
     [
         ("4m-7-b", 407e6, 0.166e12, 17.3e9 / 128),
         ("4m-21-b", 762e6, 0.336e12, 21e9 / 64),
-        ("4m-21-l", 1457e6, 1.14e12, 55e9 / 64),
+        pytest.param("4m-21-l", 1457e6, 1.14e12, 55e9 / 64, marks=pytest.mark.slow),
         ("4m-21-xl", 4325e6, 4.42e12, 110e9 / 64),
     ],
 )
