@@ -290,8 +290,12 @@ def test_files_with_coordinates_are_resampled_onto_one_axis(tmp_path: Path, rng:
             "values lie on their coordinates"
         )
     folder(root, other__npy=lambda i: np.full(30, i), last__npy=lambda i: i)  # the last is usable
-    project, _ = made(root, tmp_path / "second", **options, axes={"flat": "x", "light": "error", "other": "x"})
+    folder(root, short__npz=lambda i: {"x": np.arange(29.0), "y": np.arange(30.0)})
+    project, _ = made(
+        root, tmp_path / "second", **options, axes={"flat": "x", "light": "error", "other": "x", "short": "x"}
+    )
     doubts = {f.name: " ".join(f.doubts) for f in project.findings}
     assert "have no single axis that x could be" in doubts["flat"] and "error holds no coordinates" in doubts["light"]
+    assert "x does not hold one coordinate for each point" in doubts["short"]
     with pytest.raises(MaskweaveError, match="--axis names 'lite', which is no folder"):
         made(root, tmp_path, axes={"lite": "x"})

@@ -179,11 +179,11 @@ def test_searches_show_up_to_50_results(bundle_folder: Path, tmp_path: Path) -> 
         data={"data": "scenes", "samples": 3, "seed": 7},
     )
     index = Index(tmp_path / "index", found)
-    for count in (0, 51):
-        with pytest.raises(MaskweaveError, match=f"results: found {count}; expected 1 to 50"):
+    for count, said in ((0, "0"), (51, "51"), (None, "nothing")):
+        with pytest.raises(MaskweaveError, match=f"results: found {said}; expected 1 to 50"):
             search(index, {"caption": "a"}, "", count)
-    for count, listed in ((1, 1), (50, 3)):
-        page = search(index, {"caption": scenes(3)[1]["caption"]}, "caption", count)
+    for count, listed in ((1, 1), (2.0, 2), (50, 3)):
+        page = search(index, {"caption": scenes(3)[1]["caption"]}, " caption ", count)
         names = re.search(r'alt="results: ([^"]*)"', page)
         assert names is not None and len(names[1].split(", ")) == listed and names[1].startswith("7-0000001 (")
     with pytest.raises(MaskweaveError, match="unknown modality 'smell'"):

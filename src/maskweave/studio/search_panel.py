@@ -14,17 +14,22 @@ from maskweave.studio.showing import png_tag
 MOST_RESULTS = 50
 
 
-def search(index: Index, inputs: dict[str, Any], view: str, count: int) -> str:
+def search(index: Index, inputs: dict[str, Any], view: str, count: float | None) -> str:
     """Returns the HTML of a query's results.
+
+    Args:
+        view: as written into the field.
+        count: number of results; None: the field is empty.
 
     Raises:
         MaskweaveError: an input that the index's bundle lacks, or as `Index.query`.
     """
-    if not 1 <= count <= MOST_RESULTS:
-        raise MaskweaveError(f"results: found {count}; expected 1 to {MOST_RESULTS}")
+    view = view.strip()
+    if count is None or not 1 <= count <= MOST_RESULTS:
+        raise MaskweaveError(f"results: found {'nothing' if count is None else count}; expected 1 to {MOST_RESULTS}")
     for name in inputs:
         index.bundle.catalog[name]
-    hits = index.query(inputs, view=view, k=count)
+    hits = index.query(inputs, view=view, k=int(count))
     source = reopen_indexed(index.facts, index.bundle.catalog)
     sheet = sheet_of(index.bundle.read(inputs), hits, source, index.bundle.catalog, view or index.views[0])
     words = ", ".join(f"{hit.key} ({hit.score:.3f})" for hit in hits)
@@ -50,14 +55,14 @@ class SearchPanel:
     def connect(self, places: Sequence[Field], components: Sequence[Any], desk: Any) -> None:
         """Connects the button to the fields of the form."""
 
-        def work(name: str, view: str, count: float, state: Desk, *payloads: Any) -> str:
+        def work(name: str, view: str, count: float | None, state: Desk, *payloads: Any) -> str:
             def look() -> str:
                 catalog = self.page.offered.bundle(state.bundle).catalog
                 return search(
                     self.page.offered.index(name),
                     read_inputs(state, catalog, places, payloads),
-                    view.strip(),
-                    int(count or 0),
+                    view,
+                    count,
                 )
 
             found: str = self.page.said(look, lambda words: words)
