@@ -292,7 +292,10 @@ def test_files_with_coordinates_are_resampled_onto_one_axis(tmp_path: Path, rng:
     folder(root, other__npy=lambda i: np.full(30, i), last__npy=lambda i: i)  # the last is usable
     folder(root, short__npz=lambda i: {"x": np.arange(29.0), "y": np.arange(30.0)})
     project, _ = made(
-        root, tmp_path / "second", **options, axes={"flat": "x", "light": "error", "other": "x", "short": "x"}
+        root,
+        tmp_path / "second",
+        arrays={"light": "y", "short": "y"},
+        axes={"flat": "x", "light": "error", "other": "x", "short": "x"},
     )
     doubts = {f.name: " ".join(f.doubts) for f in project.findings}
     assert "have no single axis that x could be" in doubts["flat"] and "error holds no coordinates" in doubts["light"]
