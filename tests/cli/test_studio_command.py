@@ -25,18 +25,28 @@ def test_wrong_arguments(words, said, tmp_path: Path, monkeypatch: pytest.Monkey
     assert said in capsys.readouterr().err
 
 
-def test_the_page_is_served_with_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_served_with_what_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     serve = Mock()
     monkeypatch.setattr(command, "serve", serve)
     assert main(["studio", "--data", "scenes", "--no-browser", "--port", "7900", "--samples", "3"]) == 0
     (offered, bounds), options = serve.call_args
-    assert list(offered.data) == ["scenes"] and not offered.bundles
+    assert list(offered.data) == ["scenes"] and list(offered.bundles) == ["scenes"]
     assert bounds == Bounds(samples=3) and options == {"port": 7900, "opens": False}
 
 
-def test_without_words_it_offers_the_shipped_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("holds", ["no runs", "results", "a run"])
+def test_without_words_it_offers_the_runs_and_the_shipped_bundle(
+    holds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
+    if holds != "no runs":
+        (tmp_path / "runs" / "out").mkdir(parents=True)
+    if holds == "a run":
+        (tmp_path / "runs" / "out" / "recipe.yaml").touch()
     serve = Mock()
     monkeypatch.setattr(command, "serve", serve)
     assert main(["studio"]) == 0
-    assert list(serve.call_args.args[0].bundles) == ["scenes"]
+    offered = serve.call_args.args[0]
+    assert list(offered.bundles) == ["scenes"]
+    assert list(offered.runs) == (["runs/out"] if holds == "a run" else [])

@@ -1,7 +1,5 @@
 """`maskweave studio`: its arguments."""
 
-from pathlib import Path
-
 from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.studio.bounds import Bounds
@@ -15,7 +13,7 @@ def studio_arguments(parser: ArgumentParser) -> None:
         metavar="BUNDLE",
         type=str,
         nargs="*",
-        help="bundles (folders, or ids on the Hugging Face Hub), runs, indexes, and folders with some of them (default: runs, if there is such a folder, and the shipped bundle scenes)",
+        help="bundles (folders, or ids on the Hugging Face Hub), runs, indexes, and folders with some of them (default: what the folder runs holds, and the shipped bundle scenes)",
     )
     parser.add_argument(
         "--data",
@@ -52,6 +50,6 @@ def studio(given: Namespace) -> None:
         MaskweaveError: there is nothing to offer, or a number is out of bounds.
     """
     bounds = Bounds(given.upload_mb, given.value_mb, given.seconds, given.waiting, given.samples)
-    data = given.get("data") or []
-    places = given.get("places") or ([] if data else [*(["runs"] if Path("runs").is_dir() else []), "scenes"])
-    serve(Offered(places, data, given.catalog), bounds, port=given.get("port"), opens=not given.no_browser)
+    places, usual = (given.places, "") if given.get("places") else (["scenes"], "runs")
+    offered = Offered(places, given.get("data") or [], given.catalog, usual)
+    serve(offered, bounds, port=given.get("port"), opens=not given.no_browser)

@@ -31,12 +31,13 @@ class Offered:
         places: bundles (folders, or ids on the Hub), runs, also unfinished ones, indexes, and folders with any of them.
         data: data sets, as for `open_data`; an endless source gives its first 1,000 samples of seed 1.
         catalog: of the data sets; by default that of the first bundle.
+        usual: a folder that is looked through before the others, and may hold none of these.
 
     Raises:
         MaskweaveError: a folder has none of these, an id cannot be loaded, or there is nothing to offer.
     """
 
-    def __init__(self, places: Sequence[str], data: Sequence[str] = (), catalog: str = ""):
+    def __init__(self, places: Sequence[str], data: Sequence[str] = (), catalog: str = "", usual: str = ""):
         self.bundles: dict[str, str] = {}
         self.runs: dict[str, Path] = {}
         self.indexes: dict[str, Path] = {}
@@ -46,6 +47,8 @@ class Offered:
         self._bundle = lru_cache(KEPT)(lambda name: load(self.bundles[name]))
         self._index = lru_cache(KEPT)(lambda name: Index(self.indexes[name]))
         self._source = lru_cache(KEPT)(self._open)
+        if usual:
+            self._add_all(Path(usual))
         for place in places:
             self._add(place)
         if not (self.bundles or self.runs or self.data or self.indexes):
@@ -61,16 +64,18 @@ class Offered:
             self.bundles[place] = place  # an id on the Hub, or a URL
             self.bundle(place)  # so that a mistyped one is told before the page opens
             return
-        if self._add_folder(folder):
-            return
+        if not self._add_folder(folder) and not self._add_all(folder):
+            raise MaskweaveError(
+                f"{place}: contains no bundle, run or index, also not in the folders below it; for a data set, use --data {place}"
+            )
+
+    def _add_all(self, folder: Path) -> int:
+        """Adds what the folders below one hold, and returns how many of them hold something."""
         found = 0
         for level in range(1, LEVELS + 1):
             for path in sorted(folder.glob("/".join("*" * level))):
                 found += path.is_dir() and found < MOST_FOUND and self._add_folder(path)
-        if not found:
-            raise MaskweaveError(
-                f"{place}: contains no bundle, run or index, also not in the folders below it; for a data set, use --data {place}"
-            )
+        return found
 
     def _add_folder(self, folder: Path) -> bool:
         name = str(folder)
