@@ -59,6 +59,19 @@ def test_tests_run_on_every_supported_python_and_system() -> None:
     assert jobs["linux"]["strategy"]["matrix"]["python"] == versions == ["3.11", "3.12", "3.13", "3.14"]
     assert PROJECT["requires-python"] == f">={versions[0]}"
     assert jobs["others"]["strategy"]["matrix"]["os"] == ["macos-latest", "windows-latest"]
+    installed = jobs["others"]["steps"][2]["run"]
+    extras = {name: len(packages) for name, packages in PROJECT["optional-dependencies"].items()}
+    assert '--editable ".[dev,docs]"' in installed and extras["docs"] > 3, "what the tests import, as in the Makefile"
+    assert '--editable ".[dev,docs]"' in (ROOT / "Makefile").read_text()
+    commands = [step.get("run") for step in jobs["linux"]["steps"]]
+    assert "make faults SHARE=0.1" in commands, "a tenth of the fault bench for each change"
+
+
+def test_the_site_is_built_and_published() -> None:
+    jobs = read_yaml(GITHUB / "workflows" / "docs.yml")["jobs"]
+    assert "make docs" in [step.get("run") for step in jobs["pages"]["steps"]]
+    assert jobs["publish"]["needs"] == "pages" and jobs["publish"]["if"] == "github.event_name == 'push'"
+    assert jobs["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
 
 
 def test_a_release_is_published_by_trust_alone() -> None:
@@ -67,7 +80,7 @@ def test_a_release_is_published_by_trust_alone() -> None:
     assert publish["permissions"] == {"id-token": "write"} and publish["needs"] == "build" and publish["environment"]
     assert not any("with" in step and "password" in step["with"] for step in publish["steps"])
     commands = "\n".join(step.get("run", "") for step in jobs["build"]["steps"])
-    for word in ("python -m build", "twine check --strict", "maskweave run smoke", "GITHUB_REF_NAME"):
+    for word in ("python -m build", "twine check --strict", "maskweave run smoke", "GITHUB_REF_NAME", "dist/*.whl)[all]"):
         assert word in commands
 
 
