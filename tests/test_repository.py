@@ -80,7 +80,13 @@ def test_a_release_is_published_by_trust_alone() -> None:
     assert publish["permissions"] == {"id-token": "write"} and publish["needs"] == "build" and publish["environment"]
     assert not any("with" in step and "password" in step["with"] for step in publish["steps"])
     commands = "\n".join(step.get("run", "") for step in jobs["build"]["steps"])
-    for word in ("python -m build", "twine check --strict", "maskweave run smoke", "GITHUB_REF_NAME", "dist/*.whl)[all]"):
+    for word in (
+        "python -m build",
+        "twine check --strict",
+        "maskweave run smoke",
+        "GITHUB_REF_NAME",
+        "dist/*.whl)[all]",
+    ):
         assert word in commands
 
 

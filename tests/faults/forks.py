@@ -1,5 +1,6 @@
 """Commands in forks of this process, which start in milliseconds, and the faults put into them."""
 
+import contextlib
 import errno
 import os
 import random
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -74,6 +75,29 @@ def killed_after(seconds: float) -> Callable[[], None]:
     return lambda: signal.setitimer(signal.ITIMER_PROF, max(seconds, 1e-3)) and None
 
 
+def kill_child(process: int, seconds: float, patience: float) -> bool:
+    """Kills a child of a process so many seconds after it appeared. Returns whether there was one."""
+    listed, end = Path(f"/proc/{process}/task/{process}/children"), time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            children = [
+                child
+                for child in listed.read_text().split()
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+            ]
+        except OSError:  # the process, or a child, has ended
+            children = []
+            if not listed.exists():
+                return False
+        if children:
+            time.sleep(seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(children[0]), signal.SIGKILL)
+                return True
+        time.sleep(0.01)
+    return False
+
+
 def fault_after(seconds: float, fault: Callable[[], None]) -> Callable[[], None]:
     """Something is done after so many seconds of the process's processor time."""
 
@@ -101,6 +125,23 @@ def full_after(writes: int, used: Path) -> Callable[[], None]:
         files.make_durable = checkpoint_files.make_durable = full
 
     return prepare
+
+
+@contextlib.contextmanager
+def counted_writes() -> Iterator[list[Path]]:
+    """Yields a list that gets each file and folder as `full_after` counts them."""
+    written: list[Path] = []
+    sync = files.make_durable
+
+    def count(path: Path) -> None:
+        written.append(path)
+        sync(path)
+
+    files.make_durable = checkpoint_files.make_durable = count
+    try:
+        yield written
+    finally:
+        files.make_durable = checkpoint_files.make_durable = sync
 
 
 def jumping_clock(rng: random.Random) -> Callable[[], None]:

@@ -17,9 +17,11 @@ from damage import Outcome
 from forks import (
     HUNG,
     Fork,
+    counted_writes,
     fault_after,
     full_after,
     jumping_clock,
+    kill_child,
     killed_after,
     mount,
     nothing,
@@ -41,6 +43,8 @@ model: {width: 32, heads: 2, encoder_depth: 1, decoder_depth: 1, masking: {input
 train: {steps: 12, batch_size: 8, log_every: 1, checkpoint_every: 3, validate_every: 6}
 evaluate: {samples: 2, requests: [{inputs: [rgb], targets: [depth]}], sheets: [{inputs: [rgb], targets: [depth]}]}
 """
+GOLDEN = (5**0.5 - 1) / 2
+"""The parts after the point of its multiples lie evenly from 0 to 1, however many there are."""
 MADE = ("tokenizers", "tokens", "checkpoints", "model", "cache", "sheets", "recipe.yaml", "modalities.yaml")
 """What a run makes, in whose way a file may stand."""
 
@@ -52,8 +56,18 @@ class Runs:
         folder: for the recipe, the run without faults, and those with faults.
     """
 
-    KINDS = ("kill", "full disk", "small disk", "vanishing folder", "read-only folder", "times", "clock", "two at once")
-    COUNTS: ClassVar[dict[str, int]] = {"kill": 100, "full disk": 60, "small disk": 25, "vanishing folder": 25, "read-only folder": 25, "times": 10, "clock": 10, "two at once": 10}  # fmt: skip
+    KINDS = (
+        "kill",
+        "full disk",
+        "small disk",
+        "vanishing folder",
+        "read-only folder",
+        "times",
+        "clock",
+        "two at once",
+        "killed companion",
+    )
+    COUNTS: ClassVar[dict[str, int]] = {"kill": 100, "full disk": 60, "small disk": 25, "vanishing folder": 25, "read-only folder": 25, "times": 10, "clock": 10, "two at once": 10, "killed companion": 10}  # fmt: skip
     """Cases of each kind."""
 
     def __init__(self, folder: Path):
@@ -61,12 +75,15 @@ class Runs:
         self.recipe.write_text(RECIPE)
         torch.set_num_threads(1)  # also because other threads would not be in the forks
         self.kills = 0
+        self.more: tuple[str, ...] = ()
+        """Further words of the commands."""
         self.not_permitted = ""
         with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
             assert main(["run", str(self.recipe), "--out", str(self.whole)]) == 0
             start = time.process_time()  # the first run has imported what the forks need
-            assert main(["run", str(self.recipe), "--out", str(folder / "again")]) == 0
-            self.seconds = time.process_time() - start
+            with counted_writes() as writes:
+                assert main(["run", str(self.recipe), "--out", str(folder / "again")]) == 0
+            self.seconds, self.writes = time.process_time() - start, len(writes)
         assert self._equal(folder / "again")
 
     def run_case(self, kind: str, number: int) -> Outcome:
@@ -83,7 +100,7 @@ class Runs:
 
     def _start(self, run: Path, before: Callable[[], None] = nothing) -> Fork:
         said = self.folder / f"said-{time.monotonic_ns()}"
-        return Fork(["run", self.recipe, "--out", run], said, before)
+        return Fork(["run", self.recipe, "--out", run, *self.more], said, before)
 
     def _call(self, run: Path, before: Callable[[], None] = nothing) -> tuple[int, str]:
         return self._start(run, before).wait(PATIENCE)
@@ -125,9 +142,9 @@ class Runs:
         return self._finished(run)
 
     def _full_disk(self, run: Path, rng: random.Random, number: int) -> tuple[str, str]:
-        """No space is left at the write of this number; later at another one."""
+        """No space is left at a write, of which the first cases try the first one and others evenly over the run; later at another one."""
         used = self.folder / "used"
-        for writes in (number % 10_000, rng.randrange(60)):
+        for writes in (int(self.writes * (number % 10_000 * GOLDEN % 1)), rng.randrange(self.writes)):
             used.unlink(missing_ok=True)
             code, said = self._call(run, full_after(writes, used))
             told = code == 1 and "no space left while writing" in said and "Traceback" not in said
@@ -201,3 +218,22 @@ class Runs:
         second, (other, told) = self._call(run), first.wait(PATIENCE)
         worst = max((self._judged(*second), self._judged(other, told)), key=RESULTS.index)
         return (worst, second[1] + told) if worst not in ("clear", "accepted") else self._finished(run)
+
+    def _killed_companion(self, run: Path, rng: random.Random, number: int) -> tuple[str, str]:
+        """One of the processes that train together is killed: the others end and say so, and the run goes on."""
+        alone, together = self.whole, self.whole.with_name("together")
+        self.more = ("--train.processes", "2", "--train.batch_size", "4")
+        try:
+            if not together.exists() and (made := self._call(together))[0]:
+                return "raw", f"two processes do not train: {made[1]}"
+            self.whole = together
+            fork = self._start(run)
+            killed = kill_child(fork.pid, rng.uniform(0, 3), PATIENCE)
+            code, said = fork.wait(PATIENCE)
+            self.kills += killed
+            if code != 0 and not (code == 1 and "died (exit code -9)" in said and "Traceback" not in said):
+                return ("slow" if code == HUNG else "raw"), f"exit code {code}: {said}"
+            result, again = self._finished(run)
+            return ("clear" if result == "accepted" and code else result), again
+        finally:
+            self.whole, self.more = alone, ()

@@ -114,11 +114,12 @@ def check_array(shape: Sequence[int], dtype: np.dtype, where: str) -> int:
     """
     if dtype.kind not in "biuf":
         raise BadSample(f"{where}: found an array of {dtype}; expected plain numbers (objects are never unpickled)")
-    size, most = math.prod(map(int, shape)) * dtype.itemsize, files.max_value_bytes()
-    if min(shape, default=0) < 0 or max(size, *map(int, shape), 0) > most:
-        raise BadSample(
-            f"{where}: shape {tuple(map(int, shape))} of {dtype} takes {size:,} bytes; {files.expected_at_most(most)}"
-        )
+    axes, most = tuple(map(int, shape)), files.max_value_bytes()
+    size = math.prod(axes) * dtype.itemsize
+    if min(axes, default=0) < 0 or (not size and max(axes) > most):
+        raise BadSample(f"{where}: an array of shape {axes} is impossible; replace the file")
+    if size > most:
+        raise BadSample(f"{where}: shape {axes} of {dtype} takes {size:,} bytes; {files.expected_at_most(most)}")
     return size
 
 
