@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskweave.init.numbers import POINTS, number_facts
+from maskweave.init.numbers import FLAT, MOST_CLASSES, POINTS, class_ids, number_facts
 
 RARE = 4 * POINTS + 7
 """A point that is not in the quantiles."""
@@ -51,3 +51,41 @@ def test_few_known_points_are_enough() -> None:
     assert number_facts([lone], [None], 2) is None
     facts = number_facts([np.zeros((0, 2)), np.ones((4, 2))], [None] * 2, 2)
     assert facts is not None and (facts.smallest, facts.largest) == (1, 1), "an empty file among others"
+
+
+def flat(*ids: int, dtype: type = np.int64) -> np.ndarray:
+    """A map of areas of ten points each."""
+    return np.repeat(np.array(ids, dtype), 10)[None]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "found"),
+    [
+        ([flat(0, 1), flat(1, 4)], (5, ())),
+        ([flat(0, 255, 2)], (3, (255,))),
+        ([flat(0, -1, 2)], (3, (255,))),
+        ([flat(3)], None),
+        ([flat(0, -2, 1)], None),
+        ([flat(0, 1, 70_000)], None),
+        ([flat(0, 128, 254)], None),  # levels of a mask
+        ([flat(*range(MOST_CLASSES + 3))], None),
+        ([flat(0, 1).astype(np.float32)], None),
+        ([np.arange(40)[None] % 7], None),  # no areas
+    ],
+)
+def test_maps_of_classes(arrays: list[np.ndarray], found: tuple[int, tuple[int, ...]] | None) -> None:
+    assert class_ids(arrays, [None] * len(arrays)) == found
+
+
+def test_what_is_masked_is_no_class() -> None:
+    array = flat(0, 1, 9)
+    assert class_ids([array], [array < 9]) == (10, (9,))
+    assert class_ids([flat(0, 1, 255)], [flat(1, 1, 0).astype(bool)]) == (2, (255,))
+
+
+@pytest.mark.parametrize(("changes", "is_flat"), [(5, True), (6, False)])
+def test_how_many_neighbors_are_equal(changes: int, is_flat: bool) -> None:
+    """Of ten pairs of neighbors, `FLAT` are equal, or one less."""
+    assert FLAT == 0.5
+    row = np.repeat(np.arange(changes + 1), [11 - changes] + [1] * changes)[None]
+    assert row.shape[1] == 11 and (class_ids([row], [None]) is not None) == is_flat

@@ -22,7 +22,8 @@ def set_axis(finding: Finding, array: str, coordinates: Sequence[np.ndarray], va
     usable = [c[np.isfinite(c)] for c in (np.asarray(c, np.float64).reshape(-1) for c in coordinates)]
     usable = [c for c in usable if len(c) > 1 and np.ptp(c) > 0]
     if len(finding.grid) != 1 or finding.type not in ("map", "series"):
-        return finding.undecided(f"--axis: {finding.type or 'these files'} have no single axis that {array} could be")
+        what = f"values of type {finding.type}" if finding.type else "these files"
+        return finding.undecided(f"--axis: {what} have no single axis that {array} could be")
     if any(np.shape(c) != np.shape(v)[:1] for c, v in zip(coordinates, values, strict=True)):
         return finding.undecided(f"--axis: {array} does not hold one coordinate for each point")
     if not usable:
