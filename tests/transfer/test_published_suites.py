@@ -213,6 +213,24 @@ def test_nyuv2_semantic_without_and_with_depth(start: Path, tmp_path: Path) -> N
     assert {row.metric for row in rows} == {"mIoU"} and rows[0].value != rows[1].value
 
 
+def test_items_without_their_modalities_are_skipped_and_told(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nyuv2(tmp_path, 6, 4, classes=40, size=SIZE)
+    names = ["rgb@224", "tok_normal@224"]
+    subset = bundle.catalog.subset(names)
+    torch.manual_seed(0)
+    model = FourM(subset, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1))
+    few = Bundle(subset, {"tok_normal@224": bundle.tokenizers["tok_normal@224"]}, model)
+    rows, _ = fine_tuned(Path(few.save(tmp_path / "bundle")), "nyuv2-semantic", tmp_path)
+    assert [row.inputs for row in rows] == [["rgb@224"]]
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert note == (
+        "note: suite nyuv2-semantic: transfers.rgb-depth is skipped, as the model lacks tok_depth@224; "
+        "if it has them by other names, map them with --names OLD=NEW"
+    )
+
+
 def test_ade20k(start: Path, tmp_path: Path) -> None:
     ids = ade20k(tmp_path, {"training": 4, "validation": 2}, classes=3, size=SIZE)["validation"]
     (row,), model = fine_tuned(start, "ade20k", tmp_path, ["1", "2", "3"])
@@ -258,6 +276,29 @@ def test_every_suite_of_a_paper_tells_its_protocol_and_figures(name: str) -> Non
         suite.at("")
 
 
+def test_the_command_refuses_what_a_suite_does_not_use(
+    start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(start), "--data", str(tmp_path), "--suite"]
+    for given, told in (
+        (["diode-depth", "--features", "vit"], "--suite does not use --features; remove it, or --suite"),
+        (["diode-depth", "--samples", "9"], "data.validation or data.seed"),
+        (
+            ["diode-depth", "--samples", "0", "--scenes-seed", "0", "--judge", "lpips=x"],
+            "--suite does not use --scenes-seed, --samples, --judge; remove them",
+        ),
+        (["diode-depth", "--ensemble", "0"], "--ensemble must be from 1 to 65536, found 0"),
+        (["diode-depth", "--ensemble", "-2"], "--ensemble must be from 1 to 65536, found -2"),
+        (
+            ["nyuv2-depth", "--ensemble", "2"],
+            "suite nyuv2-depth: it has no requests, whose predictions --ensemble merges",
+        ),
+    ):
+        assert main([*words, *given]) == 1
+        assert told in capsys.readouterr().err
+    assert not (start / "suite-diode-depth.json").exists()
+
+
 def test_the_command(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     diode(tmp_path / "data", 2, SIZE)
     folder = tmp_path / "bundle"
@@ -270,7 +311,10 @@ def test_the_command(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(words) == 1
     assert "give it with --data" in capsys.readouterr().err
     assert main([*words, "--data", str(tmp_path / "data"), "--names", "tok_depth@224=depth"]) == 1
-    assert "every item needs modalities that this model lacks" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "suite diode-depth: every item needs modalities that this model lacks" in said
+    assert "The suite uses depth, rgb@224; the model has rgb@224, tok_depth@224, tok_normal@224" in said
+    assert "--names OLD=NEW, such as --names depth=NAME" in said
     assert main(["evaluate", str(folder), "--data", "x"]) == 1
     assert "--data, --ensemble and --names are for suites" in capsys.readouterr().err
     assert main(["evaluate", str(folder), "--suite", "scenes", "--data", "x"]) == 1
