@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from arkit_miniature import write_scan
 from miniatures import ade20k, cifar, coco_panoptic, diode, hypersim, imagenet, nyuv2
 from PIL import Image
+from scipy.optimize import linprog
+from scipy.spatial import ConvexHull, HalfspaceIntersection
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import roc_auc_score
@@ -24,8 +28,10 @@ from maskweave.data.opening import open_data
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.bundle import Bundle
-from maskweave.modality.catalogs import catalog_from
+from maskweave.modality.catalogs import catalog_from, load_catalog
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.synthetic.scenes import NAMES as OBJECTS
+from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.transfer.build import load_transferred
 from maskweave.transfer.suite import FOLDER, load_suite, published_table, run_suite
@@ -173,16 +179,19 @@ def test_m3ae_out_of_distribution(bundle: Bundle, tmp_path: Path) -> None:
     assert {row.samples for row in rows.values()} == {30} and near.inputs == ["rgb@224"]
 
 
-def fine_tuned(start: Path, name: str, data: Path, classes: list[str] | None = None) -> tuple[list[EvaluationRow], Any]:
+def fine_tuned(
+    start: Path, name: str, data: Path, classes: list[str] | None = None, steps: int = 3
+) -> tuple[list[EvaluationRow], Any]:
     """The rows of a suite with a few steps on small pictures, and the model of its first fine-tuning."""
     suite = load_suite(name, {"rgb": "rgb@224"}).at(str(data))
     entries = json.loads(json.dumps(suite.entries))
     for changed in entries.values():
-        changed["grid"], changed["value"]["size"] = [4, 4], list(SIZE)
+        if "grid" in changed:
+            changed["grid"], changed["value"]["size"] = [4, 4], list(SIZE)
         changed["value"] |= {"classes": classes} if classes else {}
     small = {
-        "train": {"steps": 3, "batch_size": 2, "learning_rate": 1e-3, "log_every": 1, "device": "cpu"},
-        "head": {"width": 8, "depth": 1},
+        "train": {"steps": steps, "batch_size": 2, "learning_rate": 1e-3, "log_every": 1, "device": "cpu"},
+        "head": {"width": 8 if steps == 3 else 32, "depth": 1},
     }
     transfers = {title: {**content, **small} for title, content in suite.transfers.items()}
     bundle = maskweave.load(start)
@@ -249,6 +258,71 @@ def test_hypersim(start: Path, tmp_path: Path) -> None:
     truth = np.stack([np.where(ids > 0, ids - 1, -1) for *_, ids in made]).astype(np.int64)
     expected = multiclass_jaccard_index(torch.from_numpy(found), torch.from_numpy(truth), 3, "macro", ignore_index=-1)
     assert row.value == pytest.approx(float(expected), rel=1e-5)
+
+
+def solid(box: Mapping[str, Any]) -> np.ndarray:
+    """The half spaces (6, 4) of a box: normals, and distances from the origin below 0."""
+    cos, sin = np.cos(box["yaw"]), np.sin(box["yaw"])
+    axes = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+    middle, half = axes @ box["center"], np.array(box["size"]) / 2
+    return np.block([[axes, -(middle + half)[:, None]], [-axes, (middle - half)[:, None]]])
+
+
+def shared_volume(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    """Volume of the intersection of two boxes, as the convex hull of the corners that the half spaces of both have."""
+    spaces = np.concatenate([solid(a), solid(b)])
+    room = np.column_stack([spaces[:, :3], np.ones(len(spaces))])  # the largest ball inside
+    ball = linprog([0, 0, 0, -1], room, -spaces[:, 3], bounds=[(None, None)] * 3 + [(0, None)])
+    return ConvexHull(HalfspaceIntersection(spaces, ball.x[:3]).intersections).volume if ball.x is not None and ball.x[3] > 1e-6 else 0.0  # fmt: skip
+
+
+def overlap(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    shared = shared_volume(a, b)
+    return shared / (np.prod(a["size"]) + np.prod(b["size"]) - shared)
+
+
+def average_precision(found: list[list[Any]], truth: list[list[Any]], name: str, threshold: float) -> float:
+    """COCO's, of one class: in the order of the scores, each box takes the free true box that it overlaps most."""
+    ordered = sorted(((k, box) for k, boxes in enumerate(found) for box in boxes if box["class"] == name), key=lambda kb: -kb[1]["score"])  # fmt: skip
+    free = [[box for box in boxes if box["class"] == name] for boxes in truth]
+    total, hits = sum(map(len, free)), []
+    for k, box in ordered:
+        best = max(free[k], key=lambda true: overlap(box, true), default=None)
+        hits.append(best is not None and overlap(box, best) >= threshold)
+        if hits[-1]:
+            free[k] = [true for true in free[k] if true is not best]
+    right = np.cumsum(hits)
+    precision, recall = right / np.arange(1, len(hits) + 1), right / total
+    return float(np.mean([max(precision[recall >= r], default=0.0) for r in np.linspace(0, 1, 101)]))
+
+
+def test_arkitscenes(start: Path, tmp_path: Path) -> None:
+    """The scenes' kinds of objects are taken for the classes of the data set; validation has the scans of training, so that something is found."""
+    classes = load_suite("arkitscenes").entries["room_boxes"]["value"]["classes"]
+    scenes = Scenes(load_catalog("scenes-3d").subset(["rgb", "depth", "boxes3d"]), 4, seed=11)
+    labels = {name: classes[k % 2] for k, name in enumerate(OBJECTS)}
+    for fold in ("Training", "Validation"):
+        write_scan(tmp_path / fold / "scan", scenes, [0, 1, 2, 3], 0.7)
+        path = tmp_path / fold / "scan" / "scan_3dod_annotation.json"
+        content = json.loads(path.read_text())
+        for box in content["data"]:
+            box["label"] = labels[box["label"]]
+        path.write_text(json.dumps(content))
+    rows, model = fine_tuned(start, "arkitscenes", tmp_path, steps=150)
+    scores = {row.metric: row for row in rows}
+    assert scores["AP3D"].samples == 4 and scores["AP3D"].inputs == ["rgb@224"]
+    pictures = open_data(tmp_path / "Validation", model.catalog, names=["rgb@224"], fields={"rgb@224": "lowres_wide"})
+    found = [
+        value["boxes"] for value in model.answers(model.outputs([pictures[k] for k in range(4)]).float(), least=0.0)
+    ]
+    truth = [[{**box, "class": labels[box["class"]]} for box in scenes[k]["boxes3d"]["boxes"]] for k in range(4)]
+    names = sorted({box["class"] for boxes in truth for box in boxes})
+    expected = {
+        t: np.mean([average_precision(found, truth, n, t) for n in names]) for t in np.linspace(0.05, 0.5, 10).round(2)
+    }
+    assert scores["AP3D"].value == pytest.approx(np.mean([*expected.values()]), abs=1e-6)
+    assert scores["AP3D@25"].value == pytest.approx(expected[0.25], abs=1e-6)
+    assert scores["AP3D"].value > 0.01
 
 
 @pytest.mark.parametrize("name", ["imagenet-finetune", "m3ae-finetune"])

@@ -102,6 +102,8 @@ class Suite:
     outliers: list[Outliers] = field(default_factory=list)
     entries: dict[str, Any] = field(default_factory=dict)
     """Entries of modalities that the model lacks, as in a catalog: targets of `transfers`."""
+    vocabularies: dict[str, Any] = field(default_factory=dict)
+    """Vocabularies of these entries, as in a catalog."""
     transfers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Fine-tunings by name: recipes of a transfer, without their start, catalog and data. Each runs in its own folder and resumes there."""
     protocol: str = ""
@@ -281,7 +283,7 @@ def _transferred(
         if suite.entries:
             given["catalog"] = str(folder / f"suite-{name}-entries.yaml")
             if not rank():
-                write_yaml(Path(given["catalog"]), {"modalities": suite.entries})
+                write_yaml(Path(given["catalog"]), {"vocabularies": suite.vocabularies, "modalities": suite.entries})
             barrier()
         recipe = build(TransferRecipe, {**content, **given}, f"suite {name}", f"transfers.{title}")
         rows += run_transfer(recipe, folder / f"suite-{name}-{title}")
