@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers as hf
+from tokenizers.pre_tokenizers import ByteLevel
 
 VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -168,6 +169,37 @@ def wav2vec2(folder: Path) -> str:
     model = hf.Wav2Vec2ForCTC(config)
     torch.nn.init.normal_(model.lm_head.weight, std=2)
     return saved(model, processor, folder)
+
+
+WHISPER_MARKS = [
+    "<|endoftext|>",
+    "<|startoftranscript|>",
+    "<|en|>",
+    "<|transcribe|>",
+    "<|translate|>",
+    "<|notimestamps|>",
+]
+
+
+def whisper(folder: Path) -> str:
+    """Each token is a byte; exclamation marks are suppressed."""
+    torch.manual_seed(0)
+    ids = {piece: n for n, piece in enumerate([*sorted(ByteLevel.alphabet()), *WHISPER_MARKS])}
+    end, start, english, transcribe, translate, no_times = (ids[mark] for mark in WHISPER_MARKS)
+    tokenizer = hf.WhisperTokenizer(vocab=ids, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": WHISPER_MARKS[1:]})
+    extractor = hf.WhisperFeatureExtractor(feature_size=8, sampling_rate=16000)
+    config = hf.WhisperConfig(
+        vocab_size=len(ids), num_mel_bins=8, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=16, decoder_ffn_dim=16, max_target_positions=32, pad_token_id=end, bos_token_id=end, eos_token_id=end, decoder_start_token_id=start,
+    )  # fmt: skip
+    model = hf.WhisperForConditionalGeneration(config)
+    model.generation_config.update(
+        is_multilingual=True, lang_to_id={"<|en|>": english}, task_to_id={"transcribe": transcribe, "translate": translate},
+        no_timestamps_token_id=no_times, max_length=32, suppress_tokens=[ids["!"]], begin_suppress_tokens=[ids["Ġ"], end], allow_custom_entries=True,
+    )  # fmt: skip
+    model.generation_config._from_model_config = False  # else transformers drops what is not in the model's own config
+    return saved(model, hf.WhisperProcessor(extractor, tokenizer), folder)
 
 
 def zoedepth(folder: Path) -> str:

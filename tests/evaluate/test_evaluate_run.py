@@ -13,12 +13,13 @@ import pytest
 from maskweave.cli.main import main
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.evaluate import run as evaluation
-from maskweave.evaluate.predicting import as_inputs
+from maskweave.evaluate.predicting import as_inputs, scored_outcomes
 from maskweave.evaluate.report import advice, make_report
 from maskweave.evaluate.run import EvaluationRow, describe, evaluate, held_out_samples, read_recipe
 from maskweave.files import read_yaml, write_yaml
 from maskweave.generate.bundle import Bundle, load
 from maskweave.report.html import is_current
+from maskweave.training.recipe import EvaluationRequest
 from maskweave.values.metrics import Metric
 
 pytestmark = pytest.mark.usefixtures("to_the_end")
@@ -234,6 +235,31 @@ def test_simple_references_and_intervals_stand_beside_the_scores(
     content["evaluate"]["requests"] = [{"inputs": ["rgb"], "targets": ["depth"]}]
     write_yaml(run / "recipe.yaml", content)
     assert all(row.references == {} for row in evaluate(bundle, run))
+
+
+def test_what_is_generated_on_the_way_is_what_thinking_generates(bundle: Bundle, run: Path) -> None:
+    content = read_yaml(run / "recipe.yaml")
+    direct = {"inputs": ["caption"], "targets": ["depth"]}
+    content["evaluate"]["requests"] = [{**direct, "via": ["semseg"]}, direct]
+    write_yaml(run / "recipe.yaml", content)
+    through, straight = (row for row in evaluate(bundle, run, samples=3) if row.metric == "AbsRel")
+    seed = read_recipe(run).evaluate.seed
+    samples = held_out_samples(bundle, read_recipe(run), None, 3)
+    for row, think in ((through, ["semseg"]), (straight, [])):
+        found = [
+            bundle.generate({"caption": sample["caption"]}, ["depth"], think=think, seed=seed + k)
+            for k, sample in enumerate(samples)
+        ]
+        assert all([*one.values] == [*think, "depth"] for one in found)
+        errors = [np.abs(one["depth"] - s["depth"]) / s["depth"] for one, s in zip(found, samples, strict=True)]
+        assert row.value == pytest.approx(float(np.mean(errors)), rel=1e-4)
+    assert through.value != pytest.approx(straight.value, rel=1e-3)
+    request = EvaluationRequest(["caption"], ["depth", "tok_rgb"], via=["semseg"])
+    outcomes = dict(scored_outcomes(bundle, request, samples, 5, lambda count: None))
+    for k, sample in enumerate(samples):
+        for name in request.targets:
+            alone = bundle.generate({"caption": sample["caption"]}, [name], think=["semseg"], seed=5 + k)
+            np.testing.assert_allclose(outcomes[name].predicted[k], alone[name], rtol=1e-4, atol=1e-3)
 
 
 def test_sets_of_generated_values_are_scored(bundle: Bundle, run: Path) -> None:

@@ -18,6 +18,10 @@ def brightness(pictures: list[np.ndarray], scale: float = 1.0) -> list[Any]:
     return [TeacherLabel(level, np.clip(level, 0, 1)) for level in maps]
 
 
+def redness(pictures: list[np.ndarray]) -> list[np.ndarray]:
+    return [(picture[..., 0] / 255).astype(np.float32) for picture in pictures]
+
+
 def darker(pictures: list[np.ndarray]) -> list[np.ndarray]:
     return [picture // 2 for picture in pictures]
 

@@ -18,6 +18,7 @@ from maskweave.retrieve.features import features_of, vectors_of
 from maskweave.retrieve.index import Hit, Index, check_weights
 from maskweave.retrieve.indexing import given, keys_of, make_index
 from maskweave.retrieve.recall import Recall, describe, ndcg, recall
+from maskweave.values.bootstrap import sample_counts
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,35 @@ def test_recall_counts_ties_against_the_query(monkeypatch: pytest.MonkeyPatch, b
     assert tied.at == {1: 0.0, 8: 1.0, 20: 1.0} and tied.median_rank == 8 and tied.chance[20] == 1.0
     with pytest.raises(MaskweaveError, match="recall at k needs k of 1 or more, found 0"):
         recall(index, scenes(8), ["depth"], ks=(5, 0))
+
+
+def test_recall_ndcg_and_median_rank_have_intervals(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_index(bundle, scenes(12), tmp_path / "index", views=["rgb"])
+    index = Index(tmp_path / "index", bundle)
+    vectors = index.view("rgb").vectors
+    queries = vectors + np.random.default_rng(0).normal(0, 1.0, vectors.shape).astype(np.float32)
+    monkeypatch.setattr(Index, "vectors", lambda self, samples, view, weights=None: queries)
+    found = recall(index, scenes(12), ["rgb"], ks=(1, 5))
+    scores = queries @ vectors.T
+    ranks = (scores >= np.diag(scores)[:, None]).sum(axis=1)
+    assert len(set(ranks.tolist())) > 3 and found.median_rank == np.median(ranks)
+    replicates = [np.repeat(ranks, counts) for counts in sample_counts(range(12), 0)]
+
+    def expected(score: Any) -> tuple[float, float]:
+        return tuple(
+            np.quantile([score(some) for some in replicates], [(1 - 0.95) / 2, (1 + 0.95) / 2], method="inverted_cdf")
+        )
+
+    for k in (1, 5):
+        assert found.intervals[k] == pytest.approx(expected(lambda some, k=k: np.mean(some <= k)))
+        gain = lambda some, k=k: np.mean([1 / np.log2(1 + rank) if rank <= k else 0 for rank in some])  # noqa: E731
+        assert found.ndcg_intervals[k] == pytest.approx(expected(gain))
+        assert found.ndcg_intervals[k][0] < found.ndcg[k] < found.ndcg_intervals[k][1]
+    assert found.median_rank_interval == expected(np.median)
+    assert found.median_rank_interval[0] <= found.median_rank <= found.median_rank_interval[1]
+    assert found.median_rank_interval[0] < found.median_rank_interval[1]
 
 
 def test_recall_in_words() -> None:

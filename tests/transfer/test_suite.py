@@ -35,14 +35,31 @@ def test_every_shipped_suite_runs(name: str, start: Path) -> None:
     assert len(json.loads((start / f"suite-{name}.json").read_text())) == len(rows)
 
 
-def test_what_a_model_does_not_have_is_left_out(start: Path, tmp_path: Path) -> None:
+def test_what_a_model_does_not_have_is_left_out_and_told(
+    start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "mine.yaml"
     data = {"samples": 30, "validation": 10}
     path.write_text(
         yaml.safe_dump({"data": data, "probes": [{"inputs": ["spectrum"], "target": "boxes", "label": "first"}]})
     )
-    with pytest.raises(MaskweaveError, match="every item needs modalities that this model lacks"):
+    told = r"every item needs modalities that this model lacks. The suite uses boxes, spectrum; the model has rgb, .*--names spectrum=NAME"
+    with pytest.raises(MaskweaveError, match=told):
         run_suite(maskweave.load(start), load_suite(str(path)), "mine")
+    probes = [{"inputs": [name], "target": "boxes", "label": "first"} for name in ("spectrum", "rgb")]
+    requests = [
+        {"inputs": ["rgb"], "targets": ["caption"], "truth": "written"},
+        {"inputs": ["rgb"], "targets": ["caption"], "via": ["smell"]},
+    ]
+    truths = {"written": {"like": "taste"}}
+    path.write_text(yaml.safe_dump({"data": data, "probes": probes, "requests": requests, "truths": truths}))
+    rows = run_suite(maskweave.load(start), load_suite(str(path)), "mine")
+    assert {(*row.inputs, row.target) for row in rows} == {("rgb", "boxes first")}
+    notes = [line.split(";")[0] for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        f"note: suite mine: {item} is skipped, as the model lacks {name}"
+        for item, name in (("requests.0", "taste"), ("requests.1", "smell"), ("probes.0", "spectrum"))
+    ]
 
 
 def test_invalid_suites_are_refused(tmp_path: Path) -> None:
@@ -50,6 +67,7 @@ def test_invalid_suites_are_refused(tmp_path: Path) -> None:
         load_suite("scene")
     for content, words in (
         ({"probes": []}, "key 'data' is missing"),
+        ({"data": {}}, "no requests, probes, outliers or transfers; give at least one"),
         (
             {"data": {}, "outliers": [{"inputs": ["rgb"], "against": ["fog"]}]},
             "against fog; expected some of gray, noise",

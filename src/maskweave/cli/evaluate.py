@@ -60,10 +60,23 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
     device_argument(parser)
 
 
+OPTIONS_OF_RUNS = ("scenes_seed", "samples", "features", "judge")
+"""Options that suites do not use."""
+
+
+def refuse_options_of_runs(given: Namespace) -> None:
+    """Refuses options that a suite would ignore."""
+    found = [f"--{name.replace('_', '-')}" for name in OPTIONS_OF_RUNS if given.get(name) is not None]
+    if found:
+        raise MaskweaveError(
+            f"--suite does not use {', '.join(found)}; remove {'it' if len(found) == 1 else 'them'}, or --suite. "
+            "For other samples, give a copy of the suite's file with another data.validation or data.seed"
+        )
+
+
 def evaluate(given: Namespace) -> None:
     if given.get("suite"):
-        if given.get("judge"):
-            raise MaskweaveError("--judge is for runs; remove it, or --suite")
+        refuse_options_of_runs(given)
         print(
             evaluate_suite(given.run, given.suite, given.device, given.data, given.ensemble, given.get("names") or ())
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from maskweave import limits
 from maskweave.cli.shared import device_argument
 from maskweave.cli.train import recipe_arguments, typed_recipe
 from maskweave.config import names, pairs
@@ -152,9 +153,18 @@ def evaluate_suite(
         data: folder of the suite's data, if it needs one.
         ensemble: number of predictions that are merged, for its requests.
         names: `OLD=NEW`, the model's name of a modality.
+
+    Raises:
+        MaskweaveError: the suite cannot use an argument.
     """
     suite, folder, stem = load_suite(name, pairs("names", names)).at(data), Path(run), Path(name).stem
+    if not 1 <= ensemble <= limits.ENSEMBLE:
+        raise MaskweaveError(f"--ensemble must be from 1 to {limits.ENSEMBLE}, found {ensemble}")
     if ensemble > 1:
+        if not suite.requests:
+            raise MaskweaveError(
+                f"suite {stem}: it has no requests, whose predictions --ensemble merges; remove --ensemble"
+            )
         suite = replace(suite, requests=[replace(request, ensemble=ensemble) for request in suite.requests])
     bundle = load(run, local_device(device))
     with writing(folder):

@@ -17,7 +17,7 @@ from maskweave.report.tables import text_table
 from maskweave.retrieve.features import BATCH
 from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import given
-from maskweave.values.bootstrap import Interval, bootstrap
+from maskweave.values.bootstrap import UNKNOWN, Interval, bootstrap
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Recall:
     ndcg: dict[int, float] = field(default_factory=dict)
     """Mean nDCG at k."""
     ndcg_chance: dict[int, float] = field(default_factory=dict)
+    ndcg_intervals: dict[int, Interval] = field(default_factory=dict)
+    """95% interval of each of `ndcg`."""
+    median_rank_interval: Interval = UNKNOWN
+    """95% interval of `median_rank`."""
 
 
 def recall(
@@ -89,10 +93,16 @@ def recall(
         float(np.median(rank)),
         len(rank),
         len(vectors),
-        {k: bootstrap(lambda some, k=k: float((rank[some] <= k).mean()), len(rank)) for k in ks},  # type: ignore[misc]
+        {k: _interval_of_mean(rank <= k) for k in ks},
         {k: float(ndcg(rank, k).mean()) for k in ks},
         {k: float(ndcg(np.arange(1, len(vectors) + 1), k).mean()) for k in ks},
+        {k: _interval_of_mean(ndcg(rank, k)) for k in ks},
+        bootstrap(lambda some: float(np.median(rank[some])), len(rank)),
     )
+
+
+def _interval_of_mean(scores: np.ndarray) -> Interval:
+    return bootstrap(lambda some: float(scores[some].mean()), len(scores))
 
 
 def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:

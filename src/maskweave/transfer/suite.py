@@ -6,8 +6,9 @@ A suite of a paper's table also holds its protocol and its published figures.
 import math
 import os
 import re
+import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ class Suite:
     outliers: list[Outliers] = field(default_factory=list)
     entries: dict[str, Any] = field(default_factory=dict)
     """Entries of modalities that the model lacks, as in a catalog: targets of `transfers`."""
+    vocabularies: dict[str, Any] = field(default_factory=dict)
+    """Vocabularies of these entries, as in a catalog."""
     transfers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Fine-tunings by name: recipes of a transfer, without their start, catalog and data. Each runs in its own folder and resumes there."""
     protocol: str = ""
@@ -111,6 +114,19 @@ class Suite:
     def needs_path(self) -> bool:
         places = [*_places(self.data), *(place for one in self.outliers for place in one.sources.values())]
         return any(PATH in place.split() or place.startswith(f"{PATH}/") for place in places)
+
+    @property
+    def items(self) -> dict[str, list[str]]:
+        """The modalities that the model must have for each item, by the item's key."""
+        of_truth = {name: truth.like for name, truth in self.truths.items()}
+        items = {
+            f"requests.{k}": [*r.inputs, *r.via, *r.targets, *r.read, of_truth.get(r.truth, r.truth)]
+            for k, r in enumerate(self.requests)
+        }
+        for key in ("probes", "outliers"):
+            items |= {f"{key}.{k}": [*one.inputs, one.target] for k, one in enumerate(getattr(self, key))}
+        items |= {f"transfers.{title}": content.get("inputs") or [] for title, content in self.transfers.items()}
+        return {key: list(dict.fromkeys(filter(None, names))) for key, names in items.items()}
 
     def at(self, path: str) -> "Suite":
         """Returns the suite for the data in a folder.
@@ -169,13 +185,16 @@ def load_suite(name_or_path: str | os.PathLike[str], names: Mapping[str, str] | 
             raise MaskweaveError(
                 f"{path}: outliers against {', '.join(unknown)}; expected some of {', '.join(CHANGES)}"
             )
+    if not suite.items:
+        raise MaskweaveError(f"{path}: no requests, probes, outliers or transfers; give at least one")
     return suite
 
 
 def run_suite(
     bundle: Bundle, suite: Suite, name: str, folder: Path | None = None, workers: int = 0
 ) -> list[EvaluationRow]:
-    """Returns all rows of a suite, of launched processes only in the first one. Items with modalities that the bundle lacks are skipped.
+    """Returns all rows of a suite, of launched processes only in the first one. Items with modalities that the bundle lacks are skipped, which
+    a note says.
 
     Args:
         folder: where `suite-NAME.json` is written.
@@ -184,37 +203,56 @@ def run_suite(
         MaskweaveError: the bundle lacks modalities for every item of the suite.
     """
     catalog = with_learned_of(bundle.catalog, bundle.tokenizers)
-    rows = _requested(bundle, suite, catalog, name)
+    possible = _possible(suite, catalog, name)
+    rows = _requested(bundle, suite, catalog, name, possible)
     options: dict[str, Any] = {"workers": workers, "limit": suite.data.limit}
-    for item in (*suite.probes, *suite.outliers):
-        if any(n not in bundle.catalog for n in (*item.inputs, *filter(None, [item.target]))):
-            continue
-        parts = open_examples(suite.data, catalog, item.inputs, item.target, item.label)
-        if isinstance(item, Outliers):
-            rows += _outliers(bundle, item, parts, suite.data, options)
-        else:
-            rows += probe(bundle.encoder(item.inputs, bulk_precision(bundle.device)), parts, suite.data.seed, **options)
-    rows += _transferred(bundle, suite, name, folder)
+    for key in ("probes", "outliers"):
+        for number, item in enumerate(getattr(suite, key)):
+            if f"{key}.{number}" not in possible:
+                continue
+            parts = open_examples(suite.data, catalog, item.inputs, item.target, item.label)
+            if isinstance(item, Outliers):
+                rows += _outliers(bundle, item, parts, suite.data, options)
+            else:
+                encoder = bundle.encoder(item.inputs, bulk_precision(bundle.device))
+                rows += probe(encoder, parts, suite.data.seed, **options)
+    rows += _transferred(bundle, suite, name, folder, possible)
     if rank():
         return []
-    if not rows:
-        raise MaskweaveError(
-            f"suite {name}: every item needs modalities that this model lacks; it has {', '.join(bundle.catalog)}"
-        )
     if folder is not None:
         write_rows(rows, folder / f"suite-{name}.json")
     return rows
 
 
-def _requested(bundle: Bundle, suite: Suite, catalog: Catalog, name: str) -> list[EvaluationRow]:
+def _possible(suite: Suite, catalog: Catalog, name: str) -> set[str]:
+    """Returns the keys of the items whose modalities the model has, and tells which others are skipped.
+
+    Raises:
+        MaskweaveError: there are none.
+    """
+    lacks = {key: [n for n in names if n not in catalog] for key, names in suite.items.items()}
+    if all(lacks.values()):
+        used = ", ".join(sorted({n for names in suite.items.values() for n in names}))
+        first = next(iter(lacks.values()))[0]
+        raise MaskweaveError(
+            f"suite {name}: every item needs modalities that this model lacks. The suite uses {used}; the model has {', '.join(catalog)}. "
+            f"If it has them by other names, map the names in the suite's file to them with --names OLD=NEW, such as --names {first}=NAME"
+        )
+    for key, names in lacks.items():
+        if names and not rank():
+            print(
+                f"note: suite {name}: {key} is skipped, as the model lacks {', '.join(names)}; if it has them by other names, map them with --names OLD=NEW",
+                file=sys.stderr,
+            )
+    return {key for key, names in lacks.items() if not names}
+
+
+def _requested(
+    bundle: Bundle, suite: Suite, catalog: Catalog, name: str, possible: Collection[str]
+) -> list[EvaluationRow]:
     """The rows of the suite's requests."""
     truths = {n: truth for n, truth in suite.truths.items() if truth.like in catalog}
-    requests = [
-        request
-        for request in suite.requests
-        if all(n in catalog for n in (*request.inputs, *request.via, *request.targets, *request.read))
-        and (not request.truth or request.truth in truths or request.truth in catalog)
-    ]
+    requests = [request for k, request in enumerate(suite.requests) if f"requests.{k}" in possible]
     if not requests:
         return []
     joint = with_truths(catalog, truths, f"suite {name}")
@@ -231,11 +269,13 @@ def _requested(bundle: Bundle, suite: Suite, catalog: Catalog, name: str) -> lis
     )
 
 
-def _transferred(bundle: Bundle, suite: Suite, name: str, folder: Path | None) -> list[EvaluationRow]:
+def _transferred(
+    bundle: Bundle, suite: Suite, name: str, folder: Path | None, possible: Collection[str]
+) -> list[EvaluationRow]:
     """Fine-tunes the model by the suite's recipes; the rows of all of them."""
     rows = []
     for title, content in suite.transfers.items():
-        if any(n not in bundle.catalog for n in content.get("inputs") or ()):
+        if f"transfers.{title}" not in possible:
             continue
         if folder is None or bundle.folder is None:
             raise MaskweaveError(f"suite {name}: fine-tuning needs a folder, and a bundle that was loaded from one")
@@ -243,7 +283,7 @@ def _transferred(bundle: Bundle, suite: Suite, name: str, folder: Path | None) -
         if suite.entries:
             given["catalog"] = str(folder / f"suite-{name}-entries.yaml")
             if not rank():
-                write_yaml(Path(given["catalog"]), {"modalities": suite.entries})
+                write_yaml(Path(given["catalog"]), {"vocabularies": suite.vocabularies, "modalities": suite.entries})
             barrier()
         recipe = build(TransferRecipe, {**content, **given}, f"suite {name}", f"transfers.{title}")
         rows += run_transfer(recipe, folder / f"suite-{name}-{title}")

@@ -1,5 +1,6 @@
 """Captions, masks of everything, and poses by small networks."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,19 +29,82 @@ def test_captions_are_the_most_probable_words(tmp_path_factory: pytest.TempPathF
     folder = tiny_teachers.blip(tmp_path_factory.mktemp("blip"))
     teacher = teacher_of(sequence(type="text"), folder, "image-to-text", options={"max_new_tokens": 5})
     found = asked(teacher, photographs())
+    check_captions(folder, [], found, 5)
+
+
+def check_captions(folder: str, prompt: list[str], found: list[Any], count: int) -> None:
+    """Compares captions with what the network writes after a prompt: one word after the other, each the most probable."""
     model = transformers.BlipForConditionalGeneration.from_pretrained(folder)
     processor = transformers.BlipImageProcessorPil.from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     for picture, label in zip(photographs()[:2], found, strict=False):
-        ids, probabilities = [2], []  # one word after the other, each the most probable
+        ids, probabilities = [2, *tokenizer.convert_tokens_to_ids(prompt)], []
+        given = len(ids)
         with torch.inference_mode():
             seen = model.vision_model(**processor(images=picture, return_tensors="pt")).last_hidden_state
-            while len(ids) < 6 and ids[-1] != 3:
+            while len(ids) < given + count and 3 not in ids[given:]:
                 logits = model.text_decoder(torch.tensor([ids]), encoder_hidden_states=seen).logits[0, -1]
                 ids.append(int(logits.argmax()))
                 probabilities.append(float(logits.softmax(-1).max()))
-        assert label.value == " ".join(tokenizer.decode(ids, skip_special_tokens=True).split())
+        assert label.value == " ".join(tokenizer.decode(ids[given:], skip_special_tokens=True).split())
         assert label.confidence == pytest.approx(np.exp(np.mean(np.log(probabilities))), rel=1e-3)
+
+
+CHAT = (
+    "{% for message in messages %}{% for part in message.content %}{% if part.type == 'text' %}dog {{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %} on{% endif %}"
+)
+"""A chat: the text after a word, and another word where the answer begins."""
+
+
+def test_captions_answer_a_prompt_with_and_without_a_chat(tmp_path: Path) -> None:
+    folder = tiny_teachers.blip(tmp_path / "blip")
+    task, options = "image-to-text", {"max_new_tokens": 4, "prompt": "the red cat"}
+    answers = asked(teacher_of(sequence(type="text"), folder, task, options=options), photographs())
+    check_captions(folder, ["the", "red", "cat"], answers, 4)
+    chatting, unasked = (
+        teacher_of(sequence(type="text"), folder, task, options=given) for given in (options, {"max_new_tokens": 4})
+    )
+    chatting.processor.chat_template = unasked.processor.chat_template = CHAT  # BLIP's own processor does not read it
+    chatted = asked(chatting, photographs())
+    check_captions(folder, ["dog", "the", "red", "cat", "on"], chatted, 4)
+    assert [label.value for label in chatted] != [label.value for label in answers]
+    sentence = [*unasked.processor.tokenizer.tokenize("dog Describe this picture in one sentence."), "on"]
+    check_captions(folder, sentence, asked(unasked, photographs()), 4)
+    with pytest.raises(MaskweaveError, match="derive.options.prompt is 3; expected one like ''"):
+        teacher_of(sequence(type="text"), folder, task, options={"prompt": 3})
+
+
+class LikeCuda(str):
+    """The CPU, which says that it is a GPU."""
+
+    type = "cuda"
+
+
+def test_bfloat16_is_for_gpus_and_gives_nearly_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    depth = grid(type="map", range=[0, 20])
+    folders = {"depth-estimation": tiny_teachers.depth_anything(tmp_path / "depth"), "image-to-text": tiny_teachers.blip(tmp_path / "blip")}  # fmt: skip
+    autocast = torch.autocast
+    for task, folder in folders.items():
+        entry = depth if task == "depth-estimation" else sequence(type="text")
+        exact, low = (teacher_of(entry, folder, task, precision=p) for p in ("float32", "bfloat16"))
+        wanted = asked(exact, photographs())
+        for one, other in zip(asked(low, photographs()), wanted, strict=True):
+            assert np.array_equal(one.value, other.value), "on the CPU it is float32"
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "autocast", lambda _, dtype, enabled: autocast("cpu", dtype, enabled=enabled))
+            for teacher in (exact, low):
+                patch.setattr(teacher, "device", LikeCuda("cpu"))
+            for one, other in zip(asked(exact, photographs()), wanted, strict=True):
+                assert np.array_equal(one.value, other.value)
+            rounded = asked(low, photographs())
+        if task == "depth-estimation":
+            for one, other in zip(rounded, wanted, strict=True):
+                assert one.value.dtype == np.float32 and not np.array_equal(one.value, other.value)
+                np.testing.assert_allclose(one.value, other.value, rtol=0.1)
+        else:
+            assert all(0 < label.confidence <= 1 and isinstance(label.value, str) for label in rounded if label)
+            assert any(a.confidence != b.confidence for a, b in zip(rounded, wanted, strict=True) if a and b)
 
 
 def test_masks_lie_within_the_picture_and_do_not_repeat(sam: str) -> None:

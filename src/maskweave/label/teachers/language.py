@@ -32,15 +32,7 @@ class CaptionTeacher(TransformersTeacher):
     def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel | None]:
         found: dict[int, TeacherLabel | None] = {}
         for numbers, inputs in self.groups([self._inputs(picture) for picture in self.pictures(samples)]):
-            with self.compute():
-                output = self.model.generate(
-                    **inputs,
-                    max_new_tokens=self.max_new_tokens,
-                    do_sample=False,
-                    num_beams=1,
-                    output_logits=True,
-                    return_dict_in_generate=True,
-                )
+            output = self.generate(inputs, max_new_tokens=self.max_new_tokens)
             new_BT = output.sequences[:, -len(output.logits) :] if output.logits else output.sequences[:, :0]
             logp_BTV = torch.stack(output.logits, dim=1).float().log_softmax(-1)
             logp_BT = logp_BTV.gather(-1, new_BT[..., None])[..., 0]

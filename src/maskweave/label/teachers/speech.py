@@ -47,6 +47,9 @@ class SpeechTeacher(SoundTeacher):
 
     def prepare(self) -> None:
         self.is_ctc = "ForCTC" in type(self.model).__name__
+        known = getattr(self.model, "generation_config", None)
+        is_multilingual = getattr(known, "is_multilingual", False) and hasattr(known, "task_to_id")
+        self.task = {"task": "transcribe"} if is_multilingual else {}  # Whisper could also translate
 
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample]) -> list[TeacherLabel | BadSample | None]:
@@ -57,14 +60,15 @@ class SpeechTeacher(SoundTeacher):
             return BadSample(
                 f"{self.source.name}: {len(waveform) / self.rate:.1f} s; expected at most {WHISPER_SECONDS:g} s for this model; cut the sounds"
             )
-        with self.compute():
-            if self.is_ctc:
-                logits_TV = self.model(**self.inputs(waveform)).logits[0].float()
-                ids_T = logits_TV.argmax(-1)
-            else:
-                output = self.model.generate(**self.inputs(waveform), do_sample=False, output_logits=True, return_dict_in_generate=True)  # fmt: skip
-                logits_TV = torch.cat(output.logits).float()
-                ids_T = output.sequences[0, -len(logits_TV) :]
+        inputs = self.inputs(waveform)
+        if self.is_ctc:
+            with self.compute():
+                logits_TV = self.model(**inputs).logits[0].float()
+            ids_T = logits_TV.argmax(-1)
+        else:
+            output = self.generate(inputs, **self.task)
+            logits_TV = torch.cat(output.logits).float()
+            ids_T = output.sequences[0, -len(logits_TV) :]
         sure = logits_TV.log_softmax(-1).gather(-1, ids_T[:, None]).mean().exp()
         text = " ".join(self._text(ids_T).split())
         return TeacherLabel(text, float(sure)) if text else None

@@ -167,6 +167,19 @@ class TransformersTeacher(TaskTeacher):
         low = self.settings.precision == "bfloat16" and self.device.type == "cuda"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
 
+    def generate(self, inputs: Mapping[str, Any], **options: Any) -> Any:
+        """Returns the most probable tokens, one after the other, with their logits. What transformers warns of then is about its own arguments."""
+        log = _library(self.settings.model).utils.logging
+        verbosity = log.get_verbosity()
+        log.set_verbosity_error()
+        try:
+            with self.compute():
+                return self.model.generate(
+                    **inputs, do_sample=False, num_beams=1, output_logits=True, return_dict_in_generate=True, **options
+                )
+        finally:
+            log.set_verbosity(verbosity)
+
     def label_size(self, picture: np.ndarray) -> tuple[int, int]:
         """Height and width of a dense label."""
         return scaled_down(picture.shape[:2], self.settings.side)
