@@ -219,4 +219,4 @@ def test_the_command_adds_their_rows(tiny_run: Path, tmp_path: Path, capsys: pyt
         assert name in said and rows[name]["samples"] == 3 and rows[name]["target"] == "tok_rgb"
     assert rows["LPIPS"]["tokenizer"] > 0 and rows["LPIPS"]["constant"] > 0
     assert main([*words, "--suite", "scenes", "--judge", judges[0]]) == 1
-    assert "--suite does not use --judge; remove it, or --suite" in capsys.readouterr().err
+    assert "--suite does not use --samples, --judge; remove them, or --suite" in capsys.readouterr().err
