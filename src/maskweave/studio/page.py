@@ -233,7 +233,9 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
             def compute() -> str:
                 model = offered.bundle(state.bundle)
                 values = read_inputs(state, model.catalog, fields, payloads)
-                return likelihood_html(name, likelihood(model, values, name))
+                with page.bounds.timed():
+                    found = likelihood(model, values, name)
+                return likelihood_html(name, found)
 
             return page.said(compute, lambda words: words)
 
