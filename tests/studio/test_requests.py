@@ -90,6 +90,12 @@ def test_the_command_line_gives_the_same_result(name, bundle, bundle_folder, tmp
         assert np.array_equal(np.load(folder / "depth.npy"), result["depth"])
 
 
+@pytest.mark.parametrize("name", REQUESTS)
+def test_whether_the_code_names_files_is_known(name, bundle) -> None:
+    for request in (REQUESTS[name], dataclasses.replace(REQUESTS[name], schedule="steps: []")):
+        assert request.has_files(bundle.catalog) == bool(request.files(bundle.catalog))
+
+
 def test_an_edited_schedule_runs(bundle, bundle_folder, tmp_path, monkeypatch) -> None:
     plan = REQUESTS["text"].schedule_of(bundle)
     assert read_schedule(schedule_text(plan)) == plan
