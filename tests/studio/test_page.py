@@ -147,7 +147,7 @@ def test_what_the_events_of_a_data_set_do(page: Any) -> None:
 def test_what_choosing_does(page: Any, bundle_folder: Path) -> None:
     events = {event.name: event.fn for event in page.fns.values()}
     desk = Desk()
-    name, inputs, targets, scored, version, words = events["begin"](str(bundle_folder), desk)
+    name, inputs, targets, scored, version, words = events["switch"](str(bundle_folder), desk)
     assert (name.value, inputs.value, targets.value, version) == (
         str(bundle_folder),
         ["caption"],
@@ -164,10 +164,15 @@ def test_what_choosing_does(page: Any, bundle_folder: Path) -> None:
         event.fn for event in page.fns.values() if "inputs" in getattr(event, "name", "") or event.name == "call"
     )
     before = desk.version
+    skip = gr.skip()
+    assert (
+        events["switch"](str(bundle_folder), desk) == [skip] * 6 and change(["caption"], ["depth"], desk) == [skip] * 2
+    )
+    assert desk.version == before, "nothing has changed"
     scored, version = change(["rgb", "depth"], ["caption"], desk)
     assert (desk.inputs, desk.targets, version) == (["rgb", "depth"], ["caption"], before + 1)
     assert (scored.value, [value for _, value in scored.choices]) == ("depth", ["depth"])
-    failed = events["begin"]("elsewhere", desk)
+    failed = events["switch"]("elsewhere", desk)
     assert "there is no bundle" in failed[-1] and desk.inputs == ["rgb", "depth"]
     assert events["opens"](None, desk)[-1] == ""
 

@@ -148,7 +148,13 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
 
         return page.said(work, lambda words: [*[gr.skip() for _ in shown], words])
 
+    # A dropdown also says that it was changed when Tab leaves it. The form is not drawn again then: it would lose what was typed, and the focus.
+    def switch(name: str, state: Desk) -> list[Any]:
+        return [gr.skip() for _ in (*shown, status)] if name == state.bundle else begin(name, state)
+
     def change(names: list[str], goals: list[str], state: Desk) -> list[Any]:
+        if (names, goals) == (state.inputs, state.targets):
+            return [gr.skip() for _ in shown[3:]]
         state.inputs, state.targets = list(names), list(goals)
         state.version += 1
         return chosen(state)[3:]
@@ -172,7 +178,7 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
     from maskweave.studio.widgets import sends_upload
 
     sends_upload(reopen)
-    on(bundle.input, begin, [bundle, desk], [*shown, status], **HIDDEN)
+    on(bundle.input, switch, [bundle, desk], [*shown, status], **HIDDEN)
     on(
         partial(gr.on, [inputs.input, targets.input]),
         guarded(change),
