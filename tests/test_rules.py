@@ -38,6 +38,7 @@ GROUND = (
     "errors",
     "arguments",
     "limits",
+    "deadline",
     "locks",
     "files",
     "config",

@@ -70,6 +70,17 @@ def test_facts(root: Path, catalog: Catalog) -> None:
     assert sum(by_title["numbers in m"].counts) == depth.points - depth.unknown
 
 
+def test_enough_time_changes_no_number(root: Path, catalog: Catalog) -> None:
+    """Samples are read in another order then; `tests/studio/test_showing.py` has too short a time."""
+    timed, whole = data_stats(str(root), catalog, 9, seconds=1000), data_stats(str(root), catalog, 9)
+    assert timed.read == whole.read == 9
+    for name, one in whole.modalities.items():
+        found = timed.modalities[name]
+        for key in ("present", "points", "unknown", "whole", "sizes", "names", "remarks", "low", "high"):
+            assert getattr(found, key) == getattr(one, key), (name, key)
+        assert sorted(found.lengths) == sorted(one.lengths) and set(found.faults) == set(one.faults)
+
+
 def test_text(root: Path, catalog: Catalog) -> None:
     text = stats_text(data_stats(str(root), catalog))
     assert "10 samples" in text and "9 (90.0%)" in text and "in 20.0% of values" in text

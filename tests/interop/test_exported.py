@@ -12,9 +12,13 @@ from small_bundle import m3ae_bundle, save, scenes, small_bundle
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
+from maskweave.generate.engine import Engine
+from maskweave.generate.guidance import Pass
+from maskweave.generate.token_state import TokenState, token_states
 from maskweave.interop import exported
-from maskweave.interop.exported import export
+from maskweave.interop.exported import Format, export
 from maskweave.masking.inputs import read_inputs
+from maskweave.modality.decoding import Decoding
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -100,14 +104,29 @@ def test_the_tokenizer_gives_the_same_tokens_and_values(bundle: Bundle, folder: 
     np.testing.assert_allclose(value.from_network(torch.from_numpy(output)), tokenizer.decode(ids), atol=1e-4)
 
 
-def test_a_predictor_is_generation_in_one_step(bundle: Bundle, folder: Path) -> None:
-    """The likeliest token at every position is what one greedy step of MaskGIT predicts."""
-    from maskweave.modality.decoding import Decoding
-
+@torch.no_grad()
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_a_predictor_is_generation_in_one_step(bundle: Bundle, folder: Path, format: Format, tmp_path: Path) -> None:
+    """Its logits are those of the engine that generates, and the likeliest token at every position is what one greedy step of MaskGIT predicts."""
     given = bundle.read({"rgb": np.zeros((64, 64, 3), np.uint8), "depth": np.full((64, 64), 2, np.float32)})
     encoder = bundle.family.encoder(bundle.model, bundle.catalog, ["rgb", "depth"])
     inputs = read_inputs([given], bundle.catalog, bundle.tokenizers, encoder.names)
-    (logits,) = run(folder / "predict-global.onnx", **{name: t.numpy() for name, t in inputs.content.items()})
+    if format == "onnx":
+        (logits,) = run(folder / "predict-global.onnx", **{name: t.numpy() for name, t in inputs.content.items()})
+    else:
+        made = export(bundle, tmp_path / "out", inputs=["depth", "rgb"], targets=["global"], format=format)
+        assert made["files"]["predict-global.pt2"]["outputs"]["logits"]["type"] == "float32"
+        logits = torch.export.load(tmp_path / "out" / "predict-global.pt2").module()(*inputs.content.values()).numpy()
+    L = bundle.catalog["global"].tokens
+    fields = {
+        **token_states(bundle.catalog, [given], bundle.tokenizers),
+        "global": TokenState.empty(1, L),
+    }
+    expected_LV = Engine(bundle.model, bundle.catalog).ask(
+        fields, [Pass(1.0, frozenset(fields))], "global", np.ones((1, L), bool)
+    )
+    assert logits.shape == (1, *expected_LV.shape)
+    np.testing.assert_allclose(logits[0], expected_LV.numpy(), rtol=1e-4, atol=1e-5)
     greedy = {"global": Decoding("maskgit", steps=1, temperature=0)}
     out = bundle.generate(given, ["global"], decoding=greedy)
     assert np.array_equal(logits.argmax(-1)[0], np.ravel(out.tokens["global"]))

@@ -5,8 +5,10 @@ Without them the tests are skipped, unless `MASKWEAVE_BROWSER=required`, as in `
 
 import json
 import re
+import threading
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,25 +21,37 @@ from PIL import Image
 from maskweave.generate.bundle import Bundle
 from maskweave.retrieve.indexing import make_index
 from maskweave.retrieve.sources import open_indexed
+from maskweave.studio import data_page, running
+from maskweave.studio import page as studio_page
 from maskweave.studio.bounds import Bounds
 from maskweave.studio.offered import Offered
+from maskweave.studio.request import StudioRequest
 from maskweave.studio.serve import serve
+from maskweave.studio.showing import progress_html
 
 
 @pytest.fixture(scope="module")
-def studio(bundle: Bundle, bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def studio_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that trains."""
+    run = tmp_path_factory.mktemp("runs") / "begun"
+    run.mkdir()
+    (run / "recipe.yaml").write_text("catalog: scenes\n")
+    lines = [{"step": step, "split": "train", "loss": 9.0 / step, "loss/depth": 4.0 / step} for step in range(1, 30)]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return run
+
+
+@pytest.fixture(scope="module")
+def studio(
+    bundle: Bundle, bundle_folder: Path, studio_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """The address of a running studio with a bundle, a run, an index of six scenes, and the scenes as a data set."""
     need_browser()
     index = tmp_path_factory.mktemp("index") / "six"
     data: dict[str, Any] = {"data": "scenes", "samples": 6, "seed": 1}
     source = open_indexed(**data, catalog=bundle.catalog)
     make_index(bundle, source, index, views=["rgb", "caption"], data=data)
-    run = tmp_path_factory.mktemp("runs") / "begun"
-    run.mkdir()
-    (run / "recipe.yaml").write_text("catalog: scenes\n")
-    lines = [{"step": step, "split": "train", "loss": 9.0 / step, "loss/depth": 4.0 / step} for step in range(1, 30)]
-    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    places = [str(bundle_folder), str(run), str(index)]
+    places = [str(bundle_folder), str(studio_run), str(index)]
     page = serve(Offered(places, ["scenes"]), Bounds(upload_mb=1), blocks=False)
     yield page.local_url
     page.close()
@@ -78,6 +92,7 @@ def test_a_caption_gives_a_depth_map_and_its_code(window: Window, bundle_folder:
     assert "maskweave.load(" in code and "'1 object: a red cube.'" in code
     window.page.get_by_role("tab", name="Command line").click()
     assert "maskweave generate" in window.page.locator(".cm-content:visible").inner_text()
+    assert window.page.locator("#hint").inner_text() == "", "no files are named"
 
 
 def test_wrong_requests_are_told_in_the_page(window: Window, tmp_path: Path) -> None:
@@ -121,6 +136,7 @@ def test_a_picture_is_uploaded_and_a_part_of_the_depth_is_repainted(window: Wind
     window.finished()
     code = page.locator(".cm-content").first.inner_text()
     assert "edit={'depth': 'edit/depth.png'}" in code and "'a red cone'" in code and "'inputs/rgb.png'" in code
+    assert "press Save the request, unpack the ZIP file" in page.locator("#hint").inner_text()
 
 
 def test_samples_are_merged_with_an_uncertainty_map_and_a_caption_is_scored(window: Window) -> None:
@@ -212,27 +228,44 @@ def test_a_narrow_window_does_not_scroll_sideways(context: Any, studio: str) -> 
 
 
 def test_the_keyboard_alone_is_enough(window: Window) -> None:
-    """Tab to the caption, type, choose a second target, paint with the arrow keys, and generate."""
+    """From the top of the page, without the mouse: a second input and target, the caption, a drawing with the arrow keys, and the request."""
     page = window.page
-    window.inputs("caption", "rgb")
 
-    def tab_to(found: str) -> None:
+    def tab_to(selector: str, words: str = "") -> None:
+        """Presses Tab until something within what the selector finds has the focus, which has the words as its text or label."""
         for _ in range(80):
             page.keyboard.press("Tab")
-            if page.evaluate(f"document.activeElement.matches({found!r})"):
+            if page.evaluate(
+                """([selector, words]) => {
+                    const at = document.activeElement;
+                    const said = [at.ariaLabel, at.innerText, at.closest("label")?.innerText].join(" ");
+                    return at !== document.body && at.closest(selector) !== null && said.includes(words);
+                }""",
+                [selector, words],
+            ):
                 return
-        raise AssertionError(f"{found} cannot be reached")
+        raise AssertionError(f"{selector} {words!r} cannot be reached")
 
-    page.evaluate("document.activeElement.blur()")
-    tab_to("#targets input")
-    before = window.drawn()
+    def press(key: str) -> None:
+        """Presses a key that has the form drawn again."""
+        before = window.drawn()
+        page.keyboard.press(key)
+        window.drawn_again(before)
+
+    begun = window.drawn()
+    tab_to("#inputs", "rgb")
+    page.wait_for_timeout(500)
+    assert window.drawn() == begun, "to pass the bundle does not begin anew"
+    press("Space")
+    tab_to("#targets", "Targets")
     page.keyboard.type("global")
-    page.keyboard.press("Enter")
-    window.drawn_again(before)
+    press("Enter")
     page.keyboard.press("Escape")
-    tab_to("#input-caption-text textarea")
+    begun = window.drawn()
+    tab_to("#input-caption-text")
     page.keyboard.type("a red cube")
-    page.get_by_role("button", name="or a drawing").focus()
+    tab_to("#input-rgb-picture")
+    tab_to("button", "or a drawing")
     page.keyboard.press("Enter")
     tab_to("#input-rgb-draw canvas")
     page.keyboard.press("ArrowLeft")
@@ -241,7 +274,89 @@ def test_the_keyboard_alone_is_enough(window: Window) -> None:
     page.keyboard.press("Enter")
     window.requests += 1
     window.finished()
-    assert window.cards() == ["depth", "global"]
+    assert window.cards() == ["depth", "global"] and window.drawn() == begun
+
+
+def test_statistics_are_shown(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_page, "MOST_COUNTED", 20)
+    page = window.page
+    page.get_by_role("tab", name="Data").click()
+    page.get_by_role("button", name="Statistics").click()
+    page.get_by_text("scenes: 1,000 samples, 20 of them read").wait_for()
+    assert page.get_by_alt_text("histograms").is_visible()
+
+
+def test_a_run_is_followed(window: Window, studio_run: Path) -> None:
+    page = window.page
+    page.get_by_role("tab", name="Run").click()
+    page.get_by_text("at step 29").wait_for()
+    with (studio_run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 30, "split": "train", "loss": 0.3}\n')
+    page.get_by_label("Follow").check()
+    page.get_by_text("at step 30").wait_for()
+    assert page.get_by_text(re.compile(r"looked at \d\d:\d\d:\d\d")).is_visible()
+
+
+def test_results_are_seen_before_they_are_finished(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = window.page
+    go_on, run = threading.Event(), studio_page.run
+    monkeypatch.setattr(running, "INTERVAL", 0.0)
+
+    def slow(*arguments: Any) -> Iterator[Any]:
+        for state in run(*arguments):
+            yield state
+            if state.done == 2:
+                assert go_on.wait(60)
+
+    monkeypatch.setattr(studio_page, "run", slow)
+    window.write("caption", "a red cube")
+    page.get_by_role("button", name="Steps and guidance").click()
+    page.get_by_label("depth: steps").fill("4")
+    try:
+        window.generate()
+        page.get_by_text("Request 1: depth: pass 2 of 4").wait_for()
+        assert window.cards() == ["depth"]
+        early = page.locator("#results img").first.get_attribute("src")
+    finally:
+        go_on.set()
+    window.finished()
+    assert window.cards() == ["depth"] and page.locator("#results img").first.get_attribute("src") != early
+
+
+def test_an_edited_schedule_is_run(window: Window, bundle: Bundle) -> None:
+    page = window.page
+    window.write("caption", "a red cube")
+    window.generate()
+    window.finished()
+    before = page.locator("#results img").first.get_attribute("src")
+    page.get_by_role("tab", name="Schedule").click()
+    steps = page.locator(".cm-content:visible")
+    written = steps.inner_text()
+    assert written.startswith("steps:\n- target: depth\n") and "  tokens: 64\n" in written
+    edited = "steps: [{target: depth, scheme: roar, tokens: 30}, {target: depth, scheme: roar, tokens: 34}]"
+    steps.fill(edited)
+    page.get_by_label("Run this schedule as it stands here").check()
+    window.generate()
+    window.finished()
+    assert steps.inner_text() == edited
+    *_, expected = running.run(bundle, StudioRequest({"caption": "a red cube"}, ("depth",), schedule=edited), Bounds())
+    found = page.locator("#results img").first.get_attribute("src")
+    assert found != before and found in progress_html(bundle.catalog, expected, ["depth"])
+    page.get_by_role("tab", name="Python").click()
+    assert "schedule=load_schedule('schedule.yaml')" in page.locator(".cm-content:visible").inner_text()
+    assert "unpack the ZIP file" in page.locator("#hint").inner_text()
+
+
+def test_a_saved_request_of_another_catalog_is_told(window: Window, tmp_path: Path) -> None:
+    facts = {"format": 1, "inputs": {"order": ["smell"], "texts": {"smell": "smoke"}}, "targets": ["depth"], "edit": {}}
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("request.json", json.dumps(facts))
+    page = window.page
+    window.write("caption", "a red cube")
+    page.get_by_role("button", name="Save and reopen").click()
+    page.locator("#reopen input[type=file]").set_input_files(tmp_path / "other.zip")
+    page.get_by_role("alert").get_by_text("unknown modality 'smell'").wait_for()
+    assert window.field("caption", "text").locator("textarea").input_value() == "a red cube", "the form stays"
 
 
 def post(address: str, content: dict[str, Any]) -> tuple[int, str]:

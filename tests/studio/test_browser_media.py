@@ -1,6 +1,8 @@
-"""Editors in a real browser that `test_browser.py` does not use: sound, video, webcam and microphone (Chromium's own false devices), painting, boxes by mouse, colors; and a full queue."""
+"""Editors in a real browser that `test_browser.py` does not use: sound, video, webcam and microphone (Chromium's own false devices), painting, boxes by mouse, colors, sliders; and a full queue."""
 
+import json
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,14 @@ modalities:
   things: {id: 5, kind: sequence, vocabulary: words, max_tokens: 32, value: {type: boxes, classes: [cat, dog]}}
   colors: {id: 6, kind: sequence, vocabulary: words, max_tokens: 32, value: {type: palette}}
   kind: {id: 7, kind: grid, value: {type: label, classes: [red, blue]}}
+  place:
+    id: 8
+    kind: sequence
+    vocabulary: words
+    max_tokens: 8
+    chunk: 2
+    value: {type: metadata, keys: {height: {id: 0, range: [0, 9], bins: 8, unit: m}, floors: {id: 1, range: [0, 9], bins: 8, integer: true}}}
+  hour: {id: 9, kind: grid, value: {type: scalar, range: [0, 24]}}
 """
 
 
@@ -53,6 +63,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "things": SequenceTokenizer(catalog["things"], words),
         "colors": SequenceTokenizer(catalog["colors"], words),
         "kind": RuleTokenizer(catalog["kind"], {"classes": ["red", "blue"]}),
+        "place": SequenceTokenizer(catalog["place"], words),
+        "hour": RuleTokenizer.fit(catalog["hour"], [float(hour) for hour in range(25)]),
     }
     model = FourM(catalog, FourMConfig(width=32, heads=2, encoder_depth=1, decoder_depth=1))
     return small_bundle.save(Bundle(catalog, tokenizers, model), home / "bundle")
@@ -155,6 +167,34 @@ def test_classes_are_painted_and_boxes_drawn_and_colors_picked(window: Window) -
     window.field("colors", "colors").get_by_role("button", name="Add a color").click()
     assert window.field("colors", "colors").get_by_label("Color 1", exact=True).input_value() == "#3c78c8"
     asked(window, "colors")
+
+
+def test_sliders_are_moved(window: Window) -> None:
+    """Their values are in the request that is saved."""
+    page = window.page
+    window.inputs("place", "hour")
+    place, hour = window.field("place", "sliders"), window.field("hour", "number")
+    place.get_by_label("height", exact=True).focus()
+    for key in ("End", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert (
+        place.get_by_label("height (m)").is_checked()
+        and not place.get_by_label("floors", exact=True).first.is_checked()
+    )
+    place.get_by_label("floors, exact").fill("7")
+    place.get_by_label("floors, exact").press("Tab")
+    hour.locator("input[type=range]").fill("18")
+    window.generate()
+    window.finished()
+    page.get_by_role("button", name="Save and reopen").click()
+    page.get_by_role("button", name="Save the request").click()
+    with page.expect_download() as download:
+        page.locator("#saved a").first.click()
+    with zipfile.ZipFile(download.value.path()) as saved:
+        files = {name: json.loads(saved.read(name)) for name in saved.namelist() if name.endswith(".json")}
+    height = files["inputs/place.json"]["height"]
+    assert 8 < height < 9 and place.get_by_label("height, exact").input_value() == str(height)
+    assert files["inputs/place.json"] == {"height": height, "floors": 7} and files["inputs/hour.json"] == 18
 
 
 def drag(page: Any, canvas: Any, start: tuple[int, int], end: tuple[int, int]) -> None:

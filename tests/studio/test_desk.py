@@ -125,7 +125,7 @@ def test_only_targets_that_are_inputs_have_regions(desk, bundle) -> None:
     assert "steps" in settings_of(bundle.catalog["depth"]) and "steps" not in settings_of(bundle.catalog["caption"])
 
 
-def test_the_page_gets_only_what_was_offered(bundle_folder, offered, tmp_path) -> None:
+def test_the_page_gets_only_what_was_offered(bundle_folder, offered, tmp_path, monkeypatch) -> None:
     name = str(bundle_folder)
     assert offered.bundle(name) is offered.bundle(name), "loaded once"
     for ask in (offered.bundle, offered.run, offered.index, offered.source):
@@ -135,6 +135,9 @@ def test_the_page_gets_only_what_was_offered(bundle_folder, offered, tmp_path) -
     assert len(offered.source("scenes")) == 1000 and offered.source("scenes").names
     found = Offered([str(bundle_folder.parent)])
     assert list(found.bundles) == [name], "folders are looked through"
+    monkeypatch.chdir(bundle_folder.parent)
+    near = Offered([bundle_folder.name])
+    assert near.bundles == {bundle_folder.name: name}, "a saved request runs in another folder"
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text("catalog: scenes\n")
     assert list(Offered([str(tmp_path)]).runs) == [str(tmp_path / "run")], "also unfinished runs"

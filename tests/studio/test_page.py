@@ -1,13 +1,16 @@
 """How the page starts, how it is served, and what its errors say: no browser is needed."""
 
+import itertools
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from small_bundle import scenes
 
+from maskweave import deadline
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import load
 from maskweave.retrieve.index import Index
@@ -144,7 +147,7 @@ def test_what_the_events_of_a_data_set_do(page: Any) -> None:
 def test_what_choosing_does(page: Any, bundle_folder: Path) -> None:
     events = {event.name: event.fn for event in page.fns.values()}
     desk = Desk()
-    name, inputs, targets, scored, version, words = events["begin"](str(bundle_folder), desk)
+    name, inputs, targets, scored, version, words = events["switch"](str(bundle_folder), desk)
     assert (name.value, inputs.value, targets.value, version) == (
         str(bundle_folder),
         ["caption"],
@@ -161,10 +164,15 @@ def test_what_choosing_does(page: Any, bundle_folder: Path) -> None:
         event.fn for event in page.fns.values() if "inputs" in getattr(event, "name", "") or event.name == "call"
     )
     before = desk.version
+    skip = gr.skip()
+    assert (
+        events["switch"](str(bundle_folder), desk) == [skip] * 6 and change(["caption"], ["depth"], desk) == [skip] * 2
+    )
+    assert desk.version == before, "nothing has changed"
     scored, version = change(["rgb", "depth"], ["caption"], desk)
     assert (desk.inputs, desk.targets, version) == (["rgb", "depth"], ["caption"], before + 1)
     assert (scored.value, [value for _, value in scored.choices]) == ("depth", ["depth"])
-    failed = events["begin"]("elsewhere", desk)
+    failed = events["switch"]("elsewhere", desk)
     assert "there is no bundle" in failed[-1] and desk.inputs == ["rgb", "depth"]
     assert events["opens"](None, desk)[-1] == ""
 
@@ -188,3 +196,27 @@ def test_searches_show_up_to_50_results(bundle_folder: Path, tmp_path: Path) -> 
         assert names is not None and len(names[1].split(", ")) == listed and names[1].startswith("7-0000001 (")
     with pytest.raises(MaskweaveError, match="unknown modality 'smell'"):
         search(index, {"smell": 1}, "", 1)
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_a_search_gives_up_at_its_time(
+    bundle_folder: Path, backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is by then; and the next search, with enough time, finds everything."""
+    found = load(bundle_folder)
+    data: dict[str, Any] = {"data": "scenes", "samples": 3, "seed": 7}
+    make_index(found, scenes(3), tmp_path / "index", views=["depth"], shard_size=2, data=data)
+    inputs, seconds = {"depth": scenes(3)[1]["depth"]}, []
+    index = Index(tmp_path / "index", found, backend)
+    for allowed in range(1, 20):
+        ticks = itertools.count()
+        monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda ticks=ticks: next(ticks)))
+        try:
+            with Bounds(seconds=allowed).timed():
+                assert "7-0000001" in search(index, inputs, "", 3)
+            break
+        except MaskweaveError as error:
+            assert str(error) == f"stopped after {allowed} s, the time of a request (--seconds)"
+            seconds.append(allowed)
+            index = Index(tmp_path / "index", found, backend)
+    assert len(seconds) > 3

@@ -2,15 +2,18 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import shlex
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import small_bundle
 
+from maskweave import deadline
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import Bundle
@@ -85,6 +88,12 @@ def test_the_command_line_gives_the_same_result(name, bundle, bundle_folder, tmp
     for n, result in enumerate(shown):
         folder = tmp_path / "out" / str(n) if len(shown) > 1 else tmp_path / "out"
         assert np.array_equal(np.load(folder / "depth.npy"), result["depth"])
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_whether_the_code_names_files_is_known(name, bundle) -> None:
+    for request in (REQUESTS[name], dataclasses.replace(REQUESTS[name], schedule="steps: []")):
+        assert request.has_files(bundle.catalog) == bool(request.files(bundle.catalog))
 
 
 def test_an_edited_schedule_runs(bundle, bundle_folder, tmp_path, monkeypatch) -> None:
@@ -238,6 +247,20 @@ def test_a_request_stops_at_its_time_with_what_it_has(bundle) -> None:
     assert "stopped after 20 s" in states[-1].stopped and states[-1].done < states[-1].total
     assert len(states) > 1 and [s.done for s in states] == sorted(s.done for s in states)
     assert set(states[-1].results[0].tokens) == {"caption"}, "depth has not begun"
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("caption", 100), ("depth", 10)])
+def test_a_likelihood_gives_up_at_its_time(bundle, monkeypatch, name, seconds) -> None:
+    """A sequence within its tokens, a grid before its one pass."""
+    inputs = {"caption": CAPTION, "depth": SCENE["depth"]}
+    with dataclasses.replace(BOUNDS, seconds=1000).timed():
+        assert likelihood(bundle, inputs, name).score.total < 0
+    ticks = itertools.count(step=25)
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    told = rf"^stopped after {seconds} s, the time of a request \(--seconds\)$"
+    with pytest.raises(MaskweaveError, match=told), dataclasses.replace(BOUNDS, seconds=seconds).timed():
+        likelihood(bundle, inputs, name)
+    assert next(ticks) == seconds // 25 * 25 + 50
 
 
 def test_likelihood_is_that_of_the_library(bundle) -> None:

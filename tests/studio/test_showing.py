@@ -2,13 +2,16 @@
 
 import base64
 import io
+import itertools
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import small_bundle
 from PIL import Image
 
+from maskweave.data import stats
 from maskweave.errors import MaskweaveError
 from maskweave.modality.entry import Modality
 from maskweave.studio.bounds import Bounds
@@ -82,8 +85,16 @@ def test_samples_of_a_data_set(offered) -> None:
     assert "global: missing" in page
     with pytest.raises(MaskweaveError, match="samples 0 to 999"):
         sample_html(source, 1000, catalog)
-    stats = stats_html("scenes", catalog, {"samples": 6, "seed": 1})
-    assert "caption" in stats and "6" in stats and pictures(stats)
+    stats = stats_html("scenes", catalog, {"samples": 6, "seed": 1}, Bounds())
+    assert "caption" in stats and "scenes: 6 samples" in stats and pictures(stats) and "stopped" not in stats
+
+
+def test_statistics_say_how_many_samples_they_could_read(scenes_catalog, monkeypatch) -> None:
+    ticks = itertools.count(step=10)
+    monkeypatch.setattr(stats, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    page = stats_html("scenes", scenes_catalog, {"samples": 600, "seed": 1}, Bounds(seconds=20))
+    assert "<p>stopped after 20 s, the time of a request (--seconds): 3 of 500 samples were read</p>" in page
+    assert "scenes: 600 samples, 3 of them read" in page and pictures(page)
 
 
 def test_a_run_is_shown_while_it_trains_and_after(tiny_run, tmp_path) -> None:

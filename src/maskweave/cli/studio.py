@@ -35,7 +35,7 @@ def studio_arguments(parser: ArgumentParser) -> None:
     for key, words in (
         ("upload_mb", "size of an uploaded file in MB"),
         ("value_mb", "memory in MB that one value may take while it is read"),
-        ("seconds", "duration of a request; then it stops and shows what it has"),
+        ("seconds", "duration of a request; then it stops"),
         ("waiting", "requests that may wait"),
         ("samples", "samples of a request"),
     ):

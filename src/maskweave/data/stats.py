@@ -1,7 +1,9 @@
 """Facts about the values of a data set, for the entries of a catalog: what is missing, unusable, unknown or changed when it is read, how large
 values are, and how their numbers, classes and texts are distributed."""
 
+import math
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -207,11 +209,14 @@ class DataStats:
 
 
 @check_arguments
-def data_stats(place: str | os.PathLike[str], catalog: Catalog, limit: int = 0, **options: Any) -> DataStats:
+def data_stats(
+    place: str | os.PathLike[str], catalog: Catalog, limit: int = 0, seconds: float = math.inf, **options: Any
+) -> DataStats:
     """Read the samples of a data set, or of aligned folders that are not imported.
 
     Args:
         limit: read at most so many samples, evenly spread over all; 0: all.
+        seconds: start reading no further sample after so many. Samples are then read in random order, so those that were read are spread over all.
         options: further arguments of `open_data`.
 
     Raises:
@@ -219,15 +224,21 @@ def data_stats(place: str | os.PathLike[str], catalog: Catalog, limit: int = 0, 
     """
     if limit < 0:
         raise MaskweaveError(f"--limit must be 0 (all samples) or more, found {limit}")
+    end = time.monotonic() + seconds
     place = os.fspath(place)
     samples = _opened(place, catalog, options)
     count = len(samples.keys)
     indices = np.unique(np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)).tolist()
-    stats = DataStats(place, count, len(indices), {n: ModalityStats(m) for n, m in samples.entries.items()}, [])
+    if seconds < math.inf:
+        indices = np.random.default_rng(0).permutation(indices).tolist()
+    stats = DataStats(place, count, 0, {n: ModalityStats(m) for n, m in samples.entries.items()}, [])
     with progress("read", len(indices)) as bar:
         for i in indices:
             _count(stats, samples, i)
+            stats.read += 1
             bar.advance(1)
+            if time.monotonic() > end:
+                break
     return stats
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from maskweave.deadline import check_time
 from maskweave.errors import MaskweaveError, shown
 from maskweave.generate.guidance import Pass
 from maskweave.generate.recording import recorder
@@ -126,6 +127,7 @@ class Engine:
         Args:
             number: index of the batch within the step; its last output is reused if its input is unchanged.
         """
+        check_time()
         packed, rows = pack_inputs(self.catalog, fields, sees, row, self._multiple)
         last = self._last.get(number)
         if last is not None and _same(packed, rows, last[0], last[1]):
@@ -150,6 +152,7 @@ class Engine:
     @torch.inference_mode()
     def read(self, reader: KVCacheDecoder, ids_B: Tensor, passes: Sequence[Pass]) -> Tensor:
         """Reads one more token of every sample and returns the guided logits (B, V): the weighted sum over the passes."""
+        check_time()
         with self._precisely():
             logits_RV = reader.read(ids_B.repeat(len(passes)).to(self.device, non_blocking=True)).float()
         if len(passes) == 1:

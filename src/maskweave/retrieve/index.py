@@ -17,6 +17,7 @@ import torch
 
 from maskweave.arguments import check_arguments
 from maskweave.data.token_store import shard_name
+from maskweave.deadline import check_time
 from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json
 from maskweave.generate.bundle import Bundle, load
@@ -124,6 +125,7 @@ class Index:
         if name not in self._views:
             numbers, vectors = [np.zeros(0, np.int64)], [np.zeros((0, self.features.width), np.float32)]
             for path in self._shards:
+                check_time()
                 of_shard = np.array(read_json(path.with_suffix(".json"), limit=None)["numbers"], np.int64)
                 with open_tensors(path.with_suffix(".safetensors")) as stored:
                     vectors.append(stored.get_tensor(name).float().numpy())

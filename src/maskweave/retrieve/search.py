@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from maskweave.deadline import check_time
 from maskweave.files import write_aside
 
 Backend = Literal["auto", "faiss", "torch"]
@@ -62,6 +63,7 @@ class Searcher:
     def _with_torch(self, queries_QD: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
         scores, rows = torch.empty(len(queries_QD), 0), torch.empty(len(queries_QD), 0, dtype=torch.long)
         for start in range(0, len(self.vectors_ND), BLOCK):
+            check_time()
             block = queries_QD @ torch.from_numpy(self.vectors_ND[start : start + BLOCK]).T
             indices = torch.arange(start, start + block.shape[1]).expand_as(block)
             scores, best = torch.cat([scores, block], dim=1).topk(min(k, scores.shape[1] + block.shape[1]), dim=1)

@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from maskweave.data.source import Source
+from maskweave.deadline import check_time
 from maskweave.errors import BadSample
 from maskweave.families.sheets import Tile, TileRow
 from maskweave.generate.token_state import Tokens
@@ -32,6 +33,7 @@ def sheet_of(
     query = [Tile(name, value, name, picture_among(catalog, shown)) for name, value in shown.items()]
     results = []
     for rank, hit in enumerate(hits, 1):
+        check_time()
         try:
             sample = source[hit.number]
         except BadSample:

@@ -9,6 +9,7 @@ from maskweave.data.stats import data_stats
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog
 from maskweave.report.data_stats import stats_figure, stats_text
+from maskweave.studio.bounds import Bounds
 from maskweave.studio.desk import Desk
 from maskweave.studio.events import HIDDEN, MODEL, on, page_load
 from maskweave.studio.showing import image_tag, values_html
@@ -61,11 +62,13 @@ def read_sample(source: Source, number: int) -> dict[str, Any]:
         raise MaskweaveError(f"sample {number} cannot be used: {error}") from error
 
 
-def stats_html(place: str, catalog: Catalog, options: dict[str, Any]) -> str:
-    """Returns the statistics of a data set, of at most `MOST_COUNTED` samples spread over it."""
-    stats = data_stats(place, catalog, MOST_COUNTED, **options)
+def stats_html(place: str, catalog: Catalog, options: dict[str, Any], bounds: Bounds) -> str:
+    """Returns the statistics of a data set, of at most `MOST_COUNTED` samples spread over it, as far as the time of a request allows."""
+    stats = data_stats(place, catalog, MOST_COUNTED, bounds.seconds, **options)
     text = html.escape(stats_text(stats, bars=False))
-    return f'{image_tag(stats_figure(stats), "histograms")}<pre class="mw-pre">{text}</pre>'
+    wanted = min(MOST_COUNTED, stats.samples)
+    early = f"<p>{bounds.stopped}: {stats.read} of {wanted} samples were read</p>" if stats.read < wanted else ""
+    return f'{early}{image_tag(stats_figure(stats), "histograms")}<pre class="mw-pre">{text}</pre>'
 
 
 def data_page(page: Any, desk: Any, version: Any) -> None:
@@ -115,7 +118,7 @@ def data_page(page: Any, desk: Any, version: Any) -> None:
 
     def counted(name: str) -> str:
         def work() -> str:
-            return stats_html(offered.data[name], offered.catalog(), offered.how_read(name))
+            return stats_html(offered.data[name], offered.catalog(), offered.how_read(name), page.bounds)
 
         found: str = page.said(work, lambda words: words)
         return found

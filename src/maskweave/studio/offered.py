@@ -85,7 +85,7 @@ class Offered:
         if is_index:
             self.indexes[name] = folder
         if is_bundle:
-            self.bundles[name] = name
+            self.bundles[name] = str(folder.absolute())  # so that code that names it runs in every folder
         if is_run:
             self.runs[name] = folder
         return is_index or is_bundle or is_run

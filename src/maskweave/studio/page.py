@@ -21,6 +21,7 @@ from maskweave.studio.showing import likelihood_html, progress_html, status_html
 
 TITLE = "maskweave studio"
 IDLE = '<div class="mw-status" role="status">Give the inputs, choose the targets, and press Generate. Results appear here, step by step.</div>'
+NAMES_FILES = '<p class="mw-note mw-wide">The code and the command read files that are in the saved request: press Save the request, unpack the ZIP file, and run them in that folder.</p>'
 CLEANED = (600, 3600)
 """Uploads are looked at every so many seconds, and removed at this age."""
 
@@ -106,6 +107,7 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
                 keep = gr.Dropdown([], multiselect=True, label="Inputs of the next request", scale=3)
                 use = gr.Button("Use as inputs", scale=1, min_width=120)
             with gr.Accordion("Python, command line and schedule of this request", open=True):
+                hint = gr.HTML(elem_id="hint")
                 with gr.Tab("Python"):
                     python = gr.Code(language="python", interactive=False, show_label=False)
                 with gr.Tab("Command line"):
@@ -146,7 +148,13 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
 
         return page.said(work, lambda words: [*[gr.skip() for _ in shown], words])
 
+    # A dropdown also says that it was changed when Tab leaves it. The form is not drawn again then: it would lose what was typed, and the focus.
+    def switch(name: str, state: Desk) -> list[Any]:
+        return [gr.skip() for _ in (*shown, status)] if name == state.bundle else begin(name, state)
+
     def change(names: list[str], goals: list[str], state: Desk) -> list[Any]:
+        if (names, goals) == (state.inputs, state.targets):
+            return [gr.skip() for _ in shown[3:]]
         state.inputs, state.targets = list(names), list(goals)
         state.version += 1
         return chosen(state)[3:]
@@ -170,7 +178,7 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
     from maskweave.studio.widgets import sends_upload
 
     sends_upload(reopen)
-    on(bundle.input, begin, [bundle, desk], [*shown, status], **HIDDEN)
+    on(bundle.input, switch, [bundle, desk], [*shown, status], **HIDDEN)
     on(
         partial(gr.on, [inputs.input, targets.input]),
         guarded(change),
@@ -181,7 +189,7 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
     on(use.click, guarded(take), [keep, desk], shown, **HIDDEN)
     on(reopen.upload, opens, [reopen, desk], [*shown, opened], **HIDDEN)
 
-    outputs = [status, results, after, keep, python, command, schedule]
+    outputs = [status, results, after, keep, python, command, schedule, hint]
 
     def generate(fields: Sequence[Field]) -> Callable[..., Iterator[list[Any]]]:
         def work(state: Desk, steps: str, edited: bool, *payloads: Any) -> Iterator[list[Any]]:
@@ -200,6 +208,7 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
                 yield [
                     '<div class="mw-status" role="status">waiting for the model …</div>',
                     "", gr.Row(visible=False), gr.skip(), *texts, steps if edited else schedule_text(plan),
+                    NAMES_FILES if request.has_files(model.catalog) else "",
                 ]  # fmt: skip
                 state.requests += 1
                 for progress in run(model, request, page.bounds):
@@ -233,7 +242,9 @@ def _generate_tab(page: Page, desk: Any, version: Any) -> None:
             def compute() -> str:
                 model = offered.bundle(state.bundle)
                 values = read_inputs(state, model.catalog, fields, payloads)
-                return likelihood_html(name, likelihood(model, values, name))
+                with page.bounds.timed():
+                    found = likelihood(model, values, name)
+                return likelihood_html(name, found)
 
             return page.said(compute, lambda words: words)
 

@@ -110,6 +110,11 @@ class StudioRequest:
         """Returns the steps of the request."""
         return bundle.schedule(list(self.inputs), list(self.targets) or None, **self.options(bundle.catalog))
 
+    def has_files(self, catalog: Catalog) -> bool:
+        """Whether the Python code and the command line name files."""
+        typed = all(_is_typed(catalog, name, value) for name, value in self.inputs.items())
+        return bool(self.schedule) or not typed or any(isinstance(region, np.ndarray) for region in self.edit.values())
+
     def files(self, catalog: Catalog) -> dict[str, bytes]:
         """Returns the files that the Python code and the command line name, by path."""
         found = {}

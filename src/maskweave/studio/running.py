@@ -64,7 +64,7 @@ def run(
         target = step.target
         now = clock()
         if now - started > bounds.seconds and not session.is_finished:
-            stopped = f"stopped after {bounds.seconds} s, the time of a request (--seconds)"
+            stopped = bounds.stopped
             yield state()
             return
         if now - shown >= INTERVAL:

@@ -58,12 +58,9 @@ class SearchPanel:
         def work(name: str, view: str, count: float | None, state: Desk, *payloads: Any) -> str:
             def look() -> str:
                 catalog = self.page.offered.bundle(state.bundle).catalog
-                return search(
-                    self.page.offered.index(name),
-                    read_inputs(state, catalog, places, payloads),
-                    view,
-                    count,
-                )
+                index, inputs = self.page.offered.index(name), read_inputs(state, catalog, places, payloads)
+                with self.page.bounds.timed():
+                    return search(index, inputs, view, count)
 
             found: str = self.page.said(look, lambda words: words)
             return found
