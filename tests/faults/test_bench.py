@@ -63,7 +63,7 @@ def test_what_is_no_clear_error_of_a_full_disk(
     code: int, said: str, is_used: bool, result: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = Runs.__new__(Runs)  # without the run to compare with
-    runs.folder = tmp_path
+    runs.folder, runs.writes = tmp_path, 50
 
     def call(*_: object) -> tuple[int, str]:
         if is_used:

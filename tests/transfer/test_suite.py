@@ -15,6 +15,8 @@ from maskweave.errors import MaskweaveError
 from maskweave.synthetic.scenes import Scenes
 from maskweave.transfer.suite import CHANGES, FOLDER, Changed, load_suite, run_suite
 
+pytestmark = pytest.mark.usefixtures("one_fold")
+
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -33,6 +33,8 @@ from maskweave.transfer.target import make_target
 from maskweave.transfer.task import TargetFacts
 from maskweave.values.geometry import Geometry
 
+pytestmark = pytest.mark.usefixtures("one_fold")
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 COUNT = {"target": "metadata", "label": "object_count"}
 
