@@ -423,6 +423,12 @@ def test_faults_of_own_code_are_told(own: str, tmp_path: Path, monkeypatch: pyte
     ):
         with pytest.raises(MaskweaveError, match=problem):
             opened(entry(PICTURE, [3], external=place, codes=8))
+    for name, found in (("vocabulary_size", np.int64(8)), ("grid", tuple(np.array([3]))), ("batch", np.int32(2))):
+        options = {name: found}  # NumPy's whole numbers, as shapes and sums are
+        assert (
+            opened(entry(PICTURE, [3], external="python: own_tokenizer:has", codes=8, options=options)).vocabulary_size
+            == 8
+        )
     for name, found, problem in (
         ("grid", 3, "3; expected a tuple of whole numbers of 1 or more"),
         ("grid", [3.5], r"\[3\.5\]; expected a tuple"),

@@ -1,5 +1,7 @@
 """Tokenizers that are the user's code: `external: "python: package.module:function"`."""
 
+import numbers
+
 from maskweave.errors import MaskweaveError, said, shown
 from maskweave.modality.entry import Modality
 from maskweave.modality.external import ExternalSpec
@@ -30,9 +32,9 @@ def make_own(modality: Modality, spec: ExternalSpec) -> ExternalTokenizer:
     if not isinstance(made, ExternalTokenizer):
         raise MaskweaveError(f"{where}: returned {type(made).__name__}; expected {EXPECTED}")
     for name, expected, fits in (
-        ("vocabulary_size", "a whole number of 1 or more", is_count),
-        ("grid", "a tuple of whole numbers of 1 or more", lambda found: isinstance(found, (tuple, list)) and all(map(is_count, found))),
-        ("batch", "a whole number of 1 or more", is_count),
+        ("vocabulary_size", "a whole number of 1 or more", _is_count),
+        ("grid", "a tuple of whole numbers of 1 or more", lambda found: isinstance(found, (tuple, list)) and all(map(_is_count, found))),
+        ("batch", "a whole number of 1 or more", _is_count),
     ):  # fmt: skip
         if not hasattr(made, name):
             raise MaskweaveError(
@@ -43,5 +45,6 @@ def make_own(modality: Modality, spec: ExternalSpec) -> ExternalTokenizer:
     return made
 
 
-def is_count(found: object) -> bool:
-    return isinstance(found, int) and not isinstance(found, bool) and found >= 1
+def _is_count(found: object) -> bool:
+    """Also of NumPy's whole numbers."""
+    return isinstance(found, numbers.Integral) and not isinstance(found, bool) and int(found) >= 1
