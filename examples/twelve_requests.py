@@ -1,6 +1,6 @@
 """Runs twelve any-to-any requests with one model; saves a contact sheet for each, and one picture with all of them.
 
-python examples/twelve_requests.py [BUNDLE [FOLDER]]. Defaults: runs/demo, which `make demo` trains, and runs/examples/twelve.
+python examples/twelve_requests.py [BUNDLE [FOLDER]]. Defaults: the bundle that ships, and runs/examples/twelve; `make demo` trains another one, runs/demo.
 """
 
 import sys
@@ -13,7 +13,7 @@ import maskweave
 from maskweave.generate.result import sheet_of
 from maskweave.synthetic.scenes import Scenes
 
-bundle = maskweave.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
+bundle = maskweave.load(sys.argv[1] if len(sys.argv) > 1 else "scenes")
 folder = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/examples/twelve")
 scenes = list(Scenes(bundle.catalog, samples=2, seed=1))
 HALF = [0.0, 0.0, 0.5, 1.0]

@@ -65,6 +65,16 @@ def test_bundles(package: Path) -> None:
         assert shipped.shipped_bundle(place) is None
 
 
+def test_tokenizers_are_no_bundles(package: Path) -> None:
+    folder = package / "bundles" / "patches"
+    folder.mkdir()
+    assert shipped.shipped_tokenizer("patches") is None
+    (folder / "config.json").touch()
+    assert shipped.shipped_tokenizer("patches") == folder and shipped.shipped_bundle("patches") is None
+    for place in ("some", "./patches", "patches/", ""):
+        assert shipped.shipped_tokenizer(place) is None
+
+
 def test_names_of_bundles_have_less_than_100_characters(package: Path) -> None:
     for length, found in ((99, True), (100, False)):
         folder = package / "bundles" / ("n" * length)

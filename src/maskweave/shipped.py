@@ -1,4 +1,4 @@
-"""Recipes and bundles that ship inside the package, found by their names."""
+"""Recipes, bundles and tokenizers that ship inside the package, found by their names."""
 
 import difflib
 import os
@@ -42,8 +42,17 @@ def recipe_path(place: str | os.PathLike[str]) -> Path:
 
 def shipped_bundle(place: str | os.PathLike[str]) -> Path | None:
     """Returns the folder of a shipped bundle, or None if `place` is not the name of one."""
+    return _shipped(place, "modalities.yaml")
+
+
+def shipped_tokenizer(place: str | os.PathLike[str]) -> Path | None:
+    """Returns the folder of a tokenizer that ships without a model, or None if `place` is not the name of one."""
+    return _shipped(place, "config.json")
+
+
+def _shipped(place: str | os.PathLike[str], file: str) -> Path | None:
     folder = PACKAGE / "bundles" / os.fspath(place)
-    return folder if _is_bare(os.fspath(place)) and (folder / "modalities.yaml").is_file() else None
+    return folder if _is_bare(os.fspath(place)) and (folder / file).is_file() else None
 
 
 def _is_bare(name: str) -> bool:

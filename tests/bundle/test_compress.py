@@ -13,6 +13,7 @@ import maskweave
 from maskweave.bundle.compress import compress
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
+from maskweave.modality.pretrained import find_pretrained
 from maskweave.nn.int8 import quantize_rows
 from maskweave.provenance import Provenance, write_provenance
 
@@ -101,3 +102,29 @@ def test_only_checkpoints_within_a_bundle_and_logs_are_left_out(folder: Path, tm
     compress(source, tmp_path / "small", "bf16")
     assert maskweave.load(tmp_path / "small").catalog.keys() == maskweave.load(folder).catalog.keys()
     assert not {"log.txt", "checkpoints"} & {path.name for path in (tmp_path / "small").rglob("*")}
+
+
+def test_one_tokenizer_is_compressed_as_in_its_bundle(folder: Path, tmp_path: Path) -> None:
+    name = next(path.parent.name for path in sorted((folder / "tokenizers").glob("*/model.safetensors")))
+    source = tmp_path / "alone"
+    shutil.copytree(folder / "tokenizers" / name, source)
+    write_provenance(Provenance("mit"), source)
+    (source / "checkpoints").mkdir()
+    (source / "checkpoints" / "state.json").touch()
+    whole, made = compress(folder, tmp_path / "whole"), compress(source, tmp_path / "small")
+    assert sorted(path.name for path in made.folder.rglob("*")) == [
+        "config.json",
+        "model.safetensors",
+        "provenance.json",
+    ]
+    ours, theirs = (
+        load_file(made.folder / "model.safetensors"),
+        load_file(whole.folder / "tokenizers" / name / "model.safetensors"),
+    )
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert made.bytes_after == (made.folder / "model.safetensors").stat().st_size < made.bytes_before
+    assert find_pretrained(str(made.folder)) == made.folder
+    (source / "model.safetensors").write_bytes(b"")
+    with pytest.raises(MaskweaveError, match="model.safetensors"):
+        compress(source, tmp_path / "broken")
+    assert not (tmp_path / "broken").exists()

@@ -69,9 +69,9 @@ def test_places(tiny_run: Path, tmp_path: Path) -> None:
         (str(tiny_run), r"has \d tokenizer networks; name one of .*#depth, "),
         (f"{tiny_run}#dept", r"has no tokenizer network 'dept'; name one of .*#depth"),
         (f"{tiny_run}#../tokenizers/depth", "has no tokenizer network '../tokenizers/depth'"),
-        (str(tmp_path), r"has 0 tokenizer networks; expected a bundle that ships"),
+        (str(tmp_path), r"has 0 tokenizer networks; expected a bundle or tokenizer that ships"),
         ("runs/none#x", r"no such folder"),
-        ("#x", "'#x'; expected a bundle that ships"),
+        ("#x", "'#x'; expected a bundle or tokenizer that ships"),
     ):
         with pytest.raises(MaskweaveError, match=problem):
             find_pretrained(place)

@@ -23,12 +23,15 @@ from maskweave.nn.tensor_files import files_of, index_of
 from maskweave.nn.weights import PASSTHROUGH, open_tensors, save_weights
 from maskweave.provenance import FILE as PROVENANCE
 from maskweave.tokenizers.external.grid import COPY
+from maskweave.tokenizers.grid import GridTokenizer
 
 LEAST = 4096
 """Numbers of the smallest matrix that is stored in 8 bits."""
 SMALL = 256
 """Numbers of the largest tensor that stays as it is: biases and gains are few, and matter."""
 WEIGHTS = "model.safetensors"
+TOKENIZER = "config.json"
+"""File that the folder of a tokenizer has, and that of a bundle has not."""
 LOG = "log.txt"
 """Log of the training of a tokenizer."""
 CODEBOOK = "quantizer."
@@ -45,7 +48,7 @@ class Compressed(NamedTuple):
 def compress(
     folder: str | os.PathLike[str], out: str | os.PathLike[str], weights: Literal["bf16", "int8"] = "int8"
 ) -> Compressed:
-    """Writes a smaller copy of a bundle, or of a finished run without its tokens, checkpoints and scores.
+    """Writes a smaller copy of a bundle, of a finished run without its tokens, checkpoints and scores, or of the folder of one tokenizer network.
 
     Parts of a published checkpoint that are kept only to export an equal one are left out.
 
@@ -53,7 +56,9 @@ def compress(
         MaskweaveError: no bundle, one in int8 already, or `out` exists.
     """
     source, target = Path(folder), Path(out)
-    load_bundle(source)  # raises: missing, unfinished or damaged
+    alone = (source / TOKENIZER).is_file()
+    check = GridTokenizer.load if alone else load_bundle
+    check(source)  # raises: missing, unfinished or damaged
     if target.exists():
         raise MaskweaveError(f"{target}: exists already; choose another folder, or remove this one")
     before = 0
@@ -62,17 +67,20 @@ def compress(
         for name in TOP:
             if (source / name).is_file():
                 shutil.copyfile(source / name, aside / name)
-        for path in sorted([*(source / "model").rglob("*"), *(source / "tokenizers").rglob("*")]):
+        inside = (
+            [source / TOKENIZER] if alone else [*(source / "model").rglob("*"), *(source / "tokenizers").rglob("*")]
+        )
+        for path in sorted(inside):
             if path.is_file() and _is_needed(path, source):
                 copy = aside / path.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
-        for inner in (source / "model", *sorted((source / "tokenizers").iterdir())):
+        for inner in [source] if alone else [source / "model", *sorted((source / "tokenizers").iterdir())]:
             path = inner / WEIGHTS
             if files_of(path) != [path] or path.is_file():
                 before += sum(file.stat().st_size for file in files_of(path))
                 _compress_file(path, aside / path.relative_to(source), weights)
-        load_bundle(aside)  # raises: what was written does not load
+        check(aside)  # raises: what was written does not load
     return Compressed(target, before, sum(path.stat().st_size for path in target.rglob("*.safetensors")))
 
 

@@ -36,7 +36,9 @@ def card(given: Namespace) -> None:
 
 
 def compress_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("bundle", metavar="BUNDLE", type=str, help="folder of a finished run or bundle")
+    parser.add_argument(
+        "bundle", metavar="BUNDLE", type=str, help="folder of a finished run or bundle, or of a tokenizer"
+    )
     parser.add_argument("out", metavar="OUT", type=str, help="folder of the smaller copy, which must not exist")
     parser.add_argument(
         "--weights", type=Literal["bf16", "int8"], default="int8", help="bf16: half the size; int8: about a quarter"

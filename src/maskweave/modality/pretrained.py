@@ -8,10 +8,10 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.files import read_json_object
 from maskweave.hub import folder_of
 from maskweave.provenance import FILE, LICENSE_FILES
-from maskweave.shipped import shipped_bundle
+from maskweave.shipped import shipped_bundle, shipped_tokenizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-EXPECTED = "a bundle that ships, the folder or Hub id of a bundle or run, with #NAME of the modality, or the folder of a tokenizer"
+EXPECTED = "a bundle or tokenizer that ships, the folder or Hub id of a bundle or run, with #NAME of the modality, or the folder of a tokenizer"
 
 
 def find_pretrained(place: str) -> Path:
@@ -19,7 +19,7 @@ def find_pretrained(place: str) -> Path:
 
     Args:
         place: name of a shipped bundle, folder or Hub id of a bundle or run, each with `#NAME` if it has several tokenizer networks; or the
-            folder of a tokenizer.
+            name of a shipped tokenizer, or the folder of one.
 
     Raises:
         MaskweaveError: there is none; the message lists the tokenizers that there are.
@@ -27,7 +27,7 @@ def find_pretrained(place: str) -> Path:
     bundle, _, name = place.partition("#")
     if not bundle:
         raise MaskweaveError(f"{shown(place)}; expected {EXPECTED}")
-    root = None if Path(bundle).is_dir() else shipped_bundle(bundle)
+    root = None if Path(bundle).is_dir() else shipped_bundle(bundle) or shipped_tokenizer(bundle)
     if root is None:
         root = folder_of(bundle, ("tokenizers/*", "modalities.yaml", FILE, *LICENSE_FILES), EXPECTED)
     if not name and (root / WEIGHTS).is_file():
