@@ -1,5 +1,6 @@
 """What lock files and temporary names say, and how a lock file is made; `test_locks.py` has what they are for."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -13,10 +14,10 @@ import pytest
 from maskweave import locks, system
 from maskweave.locks import Writer, lock, signed, split_signed
 
-OWNER = locks._Owner("a host", "elsewhere-1", 7, 8, "abc123", "maskweave run", 42)
+OWNER = locks._Owner("a host", "elsewhere-1", 7, 8, "abc123", "maskweave run", "2026-11-28 02:10 +0000", 42)
 CONTENT = (
     b'{"host": "a host", "machine": "elsewhere-1", "process": 7, "start": 8, "id": "abc123", '
-    b'"command": "maskweave run", "beat": "000000000042"}\n'
+    b'"command": "maskweave run", "since": "2026-11-28 02:10 +0000", "beat": "000000000042"}\n'
 )
 
 
@@ -25,12 +26,14 @@ def test_the_content_of_a_lock_file(tmp_path: Path) -> None:
     assert len(locks._Owner(beat=10**12 - 1).content()) == len(locks._Owner().content()), "a beat fits into its place"
     (tmp_path / "lock").write_bytes(CONTENT)
     assert locks._owner_in(tmp_path / "lock") == OWNER and locks._owner_in(tmp_path / "nothing") is None
-    assert str(OWNER) == "process 7 on a host (maskweave run)" and str(locks._Owner()) == "an unknown process"
+    assert str(OWNER) == "process 7 on a host since 2026-11-28 02:10 +0000 (maskweave run)"
+    assert str(dataclasses.replace(OWNER, since="")) == "process 7 on a host (maskweave run)", "of an earlier version"
+    assert str(locks._Owner()) == "an unknown process"
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"host": 1}, {"machine": None}, {"id": "a/b"}, {"id": ""}, {"command": 3}, {"process": -1}, {"process": "7"}, {"start": 1.5}, {"beat": "x"}, {"other": 1}],
+    [{"host": 1}, {"machine": None}, {"id": "a/b"}, {"id": ""}, {"command": 3}, {"since": 5}, {"process": -1}, {"process": "7"}, {"start": 1.5}, {"beat": "x"}, {"other": 1}],
 )  # fmt: skip
 def test_content_that_cannot_be_understood(changes: dict[str, Any], tmp_path: Path) -> None:
     content = json.dumps({**json.loads(CONTENT), **changes}).encode()

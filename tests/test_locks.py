@@ -58,7 +58,10 @@ def owned(folder: Path, name: str = locks.NAME, **changes: Any) -> dict[str, Any
 
 def test_a_folder_is_written_to_by_one_process(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     with (
-        pytest.raises(Locked, match=rf"process {holder.pid} on .* is writing to this folder; wait until it has ended"),
+        pytest.raises(
+            Locked,
+            match=rf"process {holder.pid} on .* since 2\d\d\d-\d\d-\d\d \d\d:\d\d .* is writing to this folder; wait until it has ended",
+        ),
         lock(tmp_path),
     ):
         pass

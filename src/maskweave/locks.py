@@ -2,7 +2,7 @@
 
 A lock is the file FOLDER/.lock, JSON with the host, the process, a random id and a counter that the owner raises every few seconds.
 A process of this machine holds its lock for as long as it lives. A process of another machine, on a shared folder, holds it for as long as the counter
-moves; no clock is read, because clocks differ and jump. A lock whose owner is gone is taken over.
+moves; no clock decides, because clocks differ and jump. A lock whose owner is gone is taken over.
 """
 
 import contextlib
@@ -100,10 +100,15 @@ class _Owner:
     start: int = 0
     id: str = ""
     command: str = ""
+    since: str = ""
+    """When it took the lock, by its own clock: for people, nothing depends on it."""
     beat: int = 0
 
     def __str__(self) -> str:
-        return f"process {self.process} on {self.host} ({self.command})" if self.process else "an unknown process"
+        since = f" since {self.since}" if self.since else ""
+        return (
+            f"process {self.process} on {self.host}{since} ({self.command})" if self.process else "an unknown process"
+        )
 
     def content(self) -> bytes:
         """The lock file: a fixed number of digits, so that a beat overwrites the old one in place."""
@@ -125,7 +130,7 @@ def _owner_in(path: Path) -> _Owner | None:
         owner = _Owner(**{**found, "beat": int(found["beat"])})
     except (ValueError, TypeError, KeyError):
         return _Owner(id=content.hex()[:16] or "empty")
-    texts = (owner.host, owner.machine, owner.id, owner.command)
+    texts = (owner.host, owner.machine, owner.id, owner.command, owner.since)
     valid = all(isinstance(text, str) for text in texts) and owner.id.isalnum()
     numbers = all(isinstance(number, int) and number >= 0 for number in (owner.process, owner.start))
     return owner if valid and numbers else _Owner(id=content.hex()[:16])
@@ -259,8 +264,9 @@ def check_held(path: Path) -> None:
 
 def _acquire(folder: Path, path: Path) -> _Held:
     command = " ".join([Path(sys.executable).name, *sys.argv])[-100:]
+    process, since = os.getpid(), time.strftime("%Y-%m-%d %H:%M %z")
     owner = _Owner(
-        socket.gethostname(), machine(), os.getpid(), system.start_of(os.getpid()), secrets.token_hex(8), command
+        socket.gethostname(), machine(), process, system.start_of(process), secrets.token_hex(8), command, since
     )
     while (file := _create(path, owner)) is None:
         _clear(folder, [path])

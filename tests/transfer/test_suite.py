@@ -82,6 +82,14 @@ def test_invalid_suites_are_refused(tmp_path: Path) -> None:
             load_suite(str(path))
 
 
+def test_names_that_a_suite_does_not_use_are_refused() -> None:
+    told = r"--names dept, semsegs: the suite has no modality of this name; it uses boxes, caption, depth, .*rgb"
+    with pytest.raises(MaskweaveError, match=told):
+        load_suite("scenes", {"dept": "map", "rgb": "picture", "semsegs": "x"})
+    used = {name for item in load_suite("scenes", {"depth": "map"}).items.values() for name in item}
+    assert "map" in used and "depth" not in used
+
+
 def test_pictures_are_changed_and_nothing_else() -> None:
     entries = catalog(["rgb", "caption"])
     scenes = Scenes(entries, 2, 0)

@@ -168,7 +168,7 @@ def load_suite(name_or_path: str | os.PathLike[str], names: Mapping[str, str] | 
         names: the model's name of modalities that it calls otherwise than the suite.
 
     Raises:
-        MaskweaveError: no such suite, or an invalid one.
+        MaskweaveError: no such suite, an invalid one, or one that does not use a name that is to be replaced.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
@@ -178,7 +178,15 @@ def load_suite(name_or_path: str | os.PathLike[str], names: Mapping[str, str] | 
             raise MaskweaveError(
                 f"no suite {shown(str(name_or_path))}: give the path of a .yaml file, or one of {known}"
             )
-    suite = build(Suite, renamed(read_yaml(path), names or {}), str(path))
+    content = read_yaml(path)
+    suite = build(Suite, content, str(path))
+    if unused := [old for old in names or {} if renamed(content, {old: ""}) == content]:
+        used = ", ".join(sorted({name for item in suite.items.values() for name in item}))
+        raise MaskweaveError(
+            f"{path}: --names {', '.join(unused)}: the suite has no modality of this name; it uses {used}"
+        )
+    if names:
+        suite = build(Suite, renamed(content, names), str(path))
     for item in suite.outliers:
         given = item.against or item.sources
         if unknown := [name for name in item.against if name not in CHANGES] or ([] if given else ["nothing"]):
