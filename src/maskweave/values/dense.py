@@ -231,7 +231,8 @@ class Dense(Array):
         return batch.reshape(len(batch), *self.size, self.channels)
 
     def to_network(self, values: Sequence[Any]) -> Tensor:
-        return torch.from_numpy(self.scale(self.stack(values))).movedim(-1, 1).contiguous()
+        scaled = self.scale(self.stack(values))
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(scaled, -1, 1)))  # torch reorders several times slower
 
     def from_network(self, output: Tensor) -> np.ndarray:
         return self.unscale(output.detach().float().movedim(1, -1).contiguous().cpu().numpy())
