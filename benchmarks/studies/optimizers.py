@@ -16,7 +16,7 @@ from time import process_time
 from typing import Any
 
 from pretraining import demo_for, prepare, pretrain, seconds_per_step
-from study import Metrics, Study, parser
+from study import Metrics, Panel, Study, draw, parser
 
 from maskweave.masking.fourm import MaskingConfig, Mixture
 from maskweave.training.metrics import read_metrics
@@ -67,3 +67,7 @@ if __name__ == "__main__":
     print(f"seconds of a step: {step}\n")
     columns = {"loss": "held-out loss ↓", "steps": "steps|.0f", "training": "seconds of training|.0f"}
     print(study.table(settings, columns, "optimizer"))
+    lines = {
+        name: {rate: study.values(f"{name}, learning rate {rate:g}", "loss") for rate in RATES} for name in OPTIMIZERS
+    }
+    draw(options.out / "optimizers.png", [Panel("for equal training time", "learning rate", "held-out loss", lines)])
