@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_tokenizers as tiny
+import torch
 import yaml
 from hub_server import TOKEN, Hub
 from huggingface_hub import constants
@@ -15,6 +17,9 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.hub import upload_folder
+from maskweave.modality.catalogs import catalog_from
+from maskweave.modality.pretrained import find_pretrained
+from maskweave.tokenizers.pretrained import origins_of_taken, taken_tokenizer
 
 
 @pytest.fixture
@@ -136,3 +141,31 @@ def test_names_that_only_the_hub_refuses_give_one_line(name: str, hub: Hub, fold
     with pytest.raises(MaskweaveError, match="is not a repository id of the Hub"):
         upload_folder(folder, name, False, "main", "first")
     assert not hub.calls
+
+
+def test_tokenizers_are_taken_from_the_hub_by_their_ids(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    """A published one with its license, and the network of a bundle; pickled weights beside them stay there."""
+    tiny.vq_model(tmp_path / "vq")
+    (tmp_path / "vq" / "README.md").write_text("---\nlicense: mit\n---\n")
+    (tmp_path / "vq" / "weights.bin").write_bytes(b"pickled")
+    upload_folder(tmp_path / "vq", "own-er/vq", False, "main", "first")
+    picture = {"type": "image", "size": [16, 16], "channels": 3}
+    content = {
+        "id": 1,
+        "kind": "grid",
+        "grid": [4, 4],
+        "value": picture,
+        "tokenizer": {"external": "own-er/vq", "codes": 16},
+    }
+    entry = catalog_from({"modalities": {"photo": content}}, "mine.yaml")["photo"]
+    values = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    taken = taken_tokenizer(entry)
+    local = taken_tokenizer(catalog_from({"modalities": {"photo": {**content, "tokenizer": {"external": str(tmp_path / "vq"), "codes": 16}}}}, "mine.yaml")["photo"])  # fmt: skip
+    assert taken is not None and local is not None and torch.equal(taken.encode(values), local.encode(values))
+    (origin,) = origins_of_taken(entry, "tokenizers/photo")
+    assert (origin.place, origin.license) == ("own-er/vq", "mit")
+    assert not any("weights.bin" in call for call in hub.calls)
+
+    maskweave.load(folder).push("own-er/bundle", license="mit")
+    name = sorted(path.parent.name for path in (folder / "tokenizers").glob("*/model.safetensors"))[0]
+    assert (find_pretrained(f"own-er/bundle#{name}") / "model.safetensors").read_bytes() == (folder / "tokenizers" / name / "model.safetensors").read_bytes()  # fmt: skip
