@@ -35,8 +35,8 @@ SCHEMES: dict[str, dict[str, Any]] = {
 }
 """Orders and remasking; temperature, top-p and guidance are the entry's, or those of `--with`."""
 
-LEAST_STEPS = 8
-"""Fewest steps of the schemes that mask again."""
+LEAST_STEPS = 16
+"""Fewest steps of the schemes that mask again; a loop needs some before, in and after it."""
 
 
 class Request(NamedTuple):
