@@ -83,6 +83,31 @@ def window(context: Any, studio: str) -> Iterator[Window]:
     opened.page.close()
 
 
+def test_what_was_given_is_still_there_after_another_choice(window: Window, tmp_path: Path) -> None:
+    window.inputs("caption", "rgb")
+    window.write("caption", "1 object: a large red cube.")
+    window.page.get_by_label("Seed").fill("7")
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "gray.png")
+    picture = window.page.locator("[id='input-rgb-picture']")
+    picture.locator("input[type=file]").first.set_input_files(tmp_path / "gray.png")
+    picture.locator("img").wait_for()
+    window.page.wait_for_timeout(500)
+    chosen = window.page.locator("#targets input")
+    before = window.drawn()
+    chosen.fill("caption")
+    chosen.press("Enter")
+    window.drawn_again(before)
+    window.page.keyboard.press("Escape")
+    window.inputs("caption", "rgb", "depth")
+    window.inputs("caption", "rgb")
+    assert window.field("caption", "text").locator("textarea").input_value() == "1 object: a large red cube."
+    assert window.page.get_by_label("Seed").input_value() == "7"
+    picture.locator("img").wait_for()
+    window.generate()
+    window.finished()
+    assert "seed=7" in window.page.locator(".cm-content").first.inner_text()
+
+
 def test_a_caption_gives_a_depth_map_and_its_code(window: Window, bundle_folder: Path) -> None:
     window.write("caption", "1 object: a red cube.")
     window.generate()

@@ -94,7 +94,7 @@ def test_results_are_inputs_of_the_next_request_and_one_word_changes(desk, bundl
     made = list(run(bundle, request(desk, bundle, {("input", "caption", "text"): "a red cube"}), Bounds()))[-1]
     desk.result = made.best
     assert set(desk.usable()) == {"caption", "depth"}
-    desk.drafts["depth", "paint"] = "old"
+    desk.drafts[Field("input", "depth", "paint")] = "old"
     before = desk.version
     desk.hold(desk.usable())
     assert desk.inputs == ["caption", "depth"] and desk.version > before and not desk.drafts

@@ -49,8 +49,8 @@ class Desk:
     targets: list[str] = field(default_factory=list)
     held: dict[str, Any] = field(default_factory=dict)
     """Values that were taken from a result, a sample or a saved request, checked, by modality."""
-    drafts: dict[tuple[str, str], Any] = field(default_factory=dict)
-    """What the widgets of the page's own have sent, by modality and widget."""
+    drafts: dict[Field, Any] = field(default_factory=dict)
+    """What the fields have sent: they have it again when the form is drawn again."""
     request: StudioRequest = field(default_factory=StudioRequest)
     """Gives the other fields their first values."""
     result: Generated | None = None
@@ -80,9 +80,9 @@ class Desk:
         """Gives values as inputs; they replace what their editors have."""
         self.held |= values
         self.inputs = [*self.inputs, *(name for name in values if name not in self.inputs)]
-        for name, widget in [*self.drafts]:
-            if name in values:
-                del self.drafts[name, widget]
+        for place in [*self.drafts]:
+            if place.role == "input" and place.name in values:
+                del self.drafts[place]
         for name in values:
             self.placed[name] = self.placed.get(name, 0) + 1
         self.version += 1
@@ -121,8 +121,8 @@ def settings_of(modality: Modality) -> list[str]:
 
 def first_payload(desk: Desk, modality: Modality, widget: str) -> Any:
     """Returns what an input's widget shows when it is drawn: what it has sent before, or the value that is held."""
-    if (modality.name, widget) in desk.drafts:
-        return desk.drafts[modality.name, widget]
+    if (place := Field("input", modality.name, widget)) in desk.drafts:
+        return desk.drafts[place]
     editor = next(editor for editor in editors_of(modality.value) if editor.widget == widget)
     return write_payload(editor, modality.value, desk.held.get(modality.name))
 

@@ -9,12 +9,10 @@ from maskweave.modality.entry import Modality
 from maskweave.report.figures import draw
 from maskweave.studio.desk import Desk, Field, first_payload, input_value, is_shown, settings_of
 from maskweave.studio.editors import MOST_PAINTED, Editor, editors_of
-from maskweave.studio.events import HIDDEN, on
+from maskweave.studio.events import HIDDEN, guarded, on
 from maskweave.studio.showing import card, figure, png_source
 from maskweave.studio.widgets import component, own
 
-OWN = ("paint", "draw", "boxes", "colors", "sliders")
-"""Widgets of the page's own, whose values are kept on the desk when the form is drawn again."""
 PREVIEWED = ("picture", "file", "sound", "video")
 """Widgets of files: an error in one is shown at once."""
 
@@ -47,33 +45,32 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
     edited = state.edited(bundle.catalog)
     for name in edited:
         with gr.Accordion(f"Repaint a part of {name}", open=True):
-            fields += _region(page, state, bundle, name, desk)
+            fields += _region(page, state, bundle, name)
     with gr.Accordion("Steps and guidance", open=False):
         for name in state.targets:
             fields += _settings(state, bundle.catalog[name])
         with gr.Row():
             for name in state.inputs:
+                place = Field("condition", name, "")
                 number = gr.Textbox(
-                    shown_number(state.request.conditions.get(name)),
+                    state.drafts.get(place, shown_number(state.request.conditions.get(name))),
                     label=f"Guidance by {name}",
                     placeholder="entry's own",
                     min_width=120,
                     interactive=True,
                     key=_key(state, "condition", name),
                 )
-                fields.append((Field("condition", name, ""), number))
+                fields.append((place, number))
         for key, label in (
             ("chain", "Each finished target joins the inputs"),
             ("guide_with_finished", "Finished targets guide, too"),
         ):
-            box = gr.Checkbox(
-                getattr(state.request, key), label=label, interactive=True, key=_key(state, "option", key)
-            )
+            box = gr.Checkbox(_option(state, key), label=label, interactive=True, key=_key(state, "option", key))
             fields.append((Field("option", "", key), box))
     with gr.Row():
         for key, label in (("seed", "Seed"), ("samples", f"Samples (at most {page.bounds.samples})")):
             whole = gr.Number(
-                getattr(state.request, key),
+                _option(state, key),
                 label=label,
                 precision=0,
                 min_width=90,
@@ -82,7 +79,7 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
             )
             fields.append((Field("option", "", key), whole))
         box = gr.Checkbox(
-            state.request.ensemble,
+            _option(state, "ensemble"),
             label="Merge the samples",
             min_width=120,
             interactive=True,
@@ -94,7 +91,22 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
             "Generate", variant="primary", scale=3, elem_id="generate", elem_classes=[f"mw-form-{state.version}"]
         )
         stop = gr.Button("Stop", scale=1, min_width=80)
+    for place, part in fields:
+        _keep(part, place, desk)
     return Form(fields, go, stop)
+
+
+def _option(state: Desk, key: str) -> Any:
+    return state.drafts.get(Field("option", "", key), getattr(state.request, key))
+
+
+def _keep(part: Any, place: Field, desk: Any) -> None:
+    """Keeps what a field has for the next form. Gradio itself forgets it, also with a key."""
+
+    def keep(payload: Any, current: Desk) -> None:
+        current.drafts[place] = payload
+
+    on(part.change, guarded(keep), [part, desk], None, queue=False, trigger_mode="always_last", **HIDDEN)
 
 
 def shown_number(number: Any) -> str:
@@ -115,9 +127,7 @@ def _input(page: Any, state: Desk, modality: Modality, desk: Any, version: Any) 
         held = state.held.get(modality.name)
         if held is not None and not is_shown(state, modality):
             _held(modality, held, desk, version)
-        found = [
-            _editor(state, modality, editor, first, desk) for first, editor in enumerate(editors_of(modality.value))
-        ]
+        found = [_editor(state, modality, editor, number) for number, editor in enumerate(editors_of(modality.value))]
     uploads = [(place, part) for place, part in found if place.key in PREVIEWED]
     preview = gr.HTML()
 
@@ -152,31 +162,22 @@ def _held(modality: Modality, held: Any, desk: Any, version: Any) -> None:
     on(drop.click, dropped, [desk], [version], **HIDDEN)
 
 
-def _editor(state: Desk, modality: Modality, editor: Editor, place: int, desk: Any) -> tuple[Field, Any]:
+def _editor(state: Desk, modality: Modality, editor: Editor, number: int) -> tuple[Field, Any]:
     import gradio as gr
 
     widget, name = editor.widget, modality.name
     payload, settings = first_payload(state, modality, widget), editor.settings(modality.value)
     key = _key(state, "input", name, widget)
-    if place:
+    if number:
         endings = ", ".join(modality.value.endings[:6])
         with gr.Accordion("or a drawing" if widget == "draw" else f"or a file ({endings}, …)", open=False):
             part = component(widget, name, payload, settings, key)
     else:
         part = component(widget, name, payload, settings, key)
-    if widget in OWN:
-        _keep(part, name, widget, desk)
     return Field("input", name, widget), part
 
 
-def _keep(part: Any, name: str, widget: str, desk: Any) -> None:
-    def keep(payload: Any, current: Desk) -> None:
-        current.drafts[name, widget] = payload
-
-    on(part.change, keep, [part, desk], None, queue=False, **HIDDEN)
-
-
-def _region(page: Any, state: Desk, bundle: Any, name: str, desk: Any) -> list[tuple[Field, Any]]:
+def _region(page: Any, state: Desk, bundle: Any, name: str) -> list[tuple[Field, Any]]:
     import gradio as gr
 
     modality = bundle.catalog[name]
@@ -195,16 +196,15 @@ def _region(page: Any, state: Desk, bundle: Any, name: str, desk: Any) -> list[t
                 padding=True,
             )
         settings = {"size": list(size), "classes": ["repaint"], "colors": [[217, 83, 59]]}
-        widget = own(
-            "mask", name, state.drafts.get((name, "region")), settings, _key(state, "mask", name, source), background
-        )
-        _keep(widget, name, "region", desk)
-        found.append((Field("region", name, "paint"), widget))
+        place = Field("region", name, "paint")
+        widget = own("mask", name, state.drafts.get(place), settings, _key(state, "mask", name, source), background)
+        found.append((place, widget))
         hint = "a share of it such as 0.3, or a box xmin,ymin,xmax,ymax from 0 to 1"
     else:
         hint = "words of the text" if modality.kind == "sequence" else "a share of it, such as 0.3"
-    text = gr.Textbox(label=f"Region of {name}: {hint}", lines=1, interactive=True, key=_key(state, "region", name))
-    return [(Field("region", name, "typed"), text), *found]
+    typed, label = Field("region", name, "typed"), f"Region of {name}: {hint}"
+    text = gr.Textbox(state.drafts.get(typed), label=label, lines=1, interactive=True, key=_key(state, "region", name))
+    return [(typed, text), *found]
 
 
 def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
@@ -217,7 +217,8 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
     with gr.Row():
         for key in settings_of(modality):
             at = _key(state, "decoding", modality.name, key)
-            label, first = f"{modality.name}: {key}", changed.get(key)
+            place, label = Field("decoding", modality.name, key), f"{modality.name}: {key}"
+            first = state.drafts.get(place, changed.get(key))
             default = getattr(own_settings, key)
             if key == "scheme":
                 part: Any = gr.Dropdown(
@@ -237,5 +238,5 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
                     interactive=True,
                     key=at,
                 )
-            found.append((Field("decoding", modality.name, key), part))
+            found.append((place, part))
     return found

@@ -28,7 +28,7 @@ def component(widget: str, name: str, payload: Any, settings: dict[str, Any], ke
         name: label.
         payload: what it shows first; None: nothing.
         settings: of the editor.
-        key: a component with the same key keeps what was typed when the form is drawn again.
+        key: of the component among those of all forms.
     """
     part = COMPONENTS[widget](name, payload, settings, key)
     part.elem_id = f"input-{name}-{widget}"
@@ -91,11 +91,17 @@ def _uploaded(path: str) -> Path:
     raise MaskweaveError("the file was not uploaded; choose it again")
 
 
+def _path(payload: Any) -> str | None:
+    """Returns what shows an upload again."""
+    return str(payload.path) if isinstance(payload, Upload) and payload.path.is_file() else None
+
+
 def _picture(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
 
     return sends_upload(
         gr.Image(
+            _path(payload),
             label=f"{name}: picture",
             sources=["upload", "webcam", "clipboard"],
             type="filepath",
@@ -110,20 +116,29 @@ def _sound(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
 
     return sends_upload(
-        gr.Audio(label=f"{name}: sound", sources=["upload", "microphone"], type="filepath", interactive=True, key=key)
+        gr.Audio(
+            _path(payload),
+            label=f"{name}: sound",
+            sources=["upload", "microphone"],
+            type="filepath",
+            interactive=True,
+            key=key,
+        )
     )
 
 
 def _video(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
 
-    return sends_upload(gr.Video(label=f"{name}: video", sources=["upload", "webcam"], interactive=True, key=key))
+    return sends_upload(
+        gr.Video(_path(payload), label=f"{name}: video", sources=["upload", "webcam"], interactive=True, key=key)
+    )
 
 
 def _file(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
 
-    return sends_upload(gr.File(label=f"{name}: file", height=140, interactive=True, key=key))
+    return sends_upload(gr.File(_path(payload), label=f"{name}: file", height=140, interactive=True, key=key))
 
 
 def _text(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
