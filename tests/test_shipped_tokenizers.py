@@ -12,8 +12,8 @@ from maskweave.provenance import read_provenance
 from maskweave.shipped import shipped_tokenizer
 from maskweave.tokenizers.pretrained import load_pretrained
 
-LEAST = {8: 24.0, 16: 21.0}
-"""Peak signal-to-noise ratio in dB that a photograph has at least, by the side of a patch."""
+LEAST = {8: 25.0, 16: 20.0}
+"""Peak signal-to-noise ratio in dB that a photograph has at least, by the side of a patch; one color has 12."""
 
 
 def entry(side: int, height: int, width: int) -> Modality:
@@ -29,15 +29,15 @@ def entry(side: int, height: int, width: int) -> Modality:
 
 @pytest.fixture(scope="module")
 def photograph() -> np.ndarray:
-    """A photograph that is left for measuring, 128×192."""
+    """A part of a photograph that is left for measuring, 128×192."""
     skimage = pytest.importorskip("skimage")
     with Image.open(Path(skimage.__file__).parent / "data" / "coffee.png") as picture:
-        return np.asarray(picture.convert("RGB").resize((192, 128), Image.Resampling.LANCZOS))
+        return np.asarray(picture.convert("RGB"))[100:228, 200:392]
 
 
 @pytest.mark.parametrize("side", LEAST)
 def test_a_photograph_stays_recognizable(side: int, photograph: np.ndarray) -> None:
-    """As one grid of another size than that of training, and in tiles of that size, which it is better at."""
+    """As one grid of another size than that of training, and in tiles of that size."""
     tokenizer = load_pretrained(entry(side, *photograph.shape[:2]))
     ids = tokenizer.encode(photograph[None])
     assert ids.shape == (1, 128 // side, 192 // side) and len(ids.unique()) > ids.numel() / 2
@@ -46,7 +46,7 @@ def test_a_photograph_stays_recognizable(side: int, photograph: np.ndarray) -> N
     found = {"one grid": (tokenizer.decode(ids)[0], photograph), "tiles": (tiles.decode(tiles.encode(tiled)), tiled)}
     for name, (decoded, true) in found.items():
         ratio = 10 * np.log10(255**2 / np.square(decoded.astype(float) - true).mean())
-        assert ratio > LEAST[side] - 2 * (name == "one grid"), name
+        assert ratio > LEAST[side], name
 
 
 def test_they_are_small_and_say_where_they_come_from() -> None:

@@ -103,13 +103,17 @@ def test_the_study_measures_photographs(monkeypatch: pytest.MonkeyPatch, capsys:
     study = importlib.import_module("picture_tokenizer")
     for name, value in (("MANY", 8), ("FEW", 4), ("LARGEST", 256), ("HELD_OUT", {"skimage": ("data/rocket.jpg",)})):
         monkeypatch.setattr(study, name, value)
-    monkeypatch.setattr(sys, "argv", ["picture_tokenizer.py", "--steps", "2"])
+    monkeypatch.setattr(sys, "argv", ["picture_tokenizer.py", "--steps", "2", "--tokenizer", "picture-p8"])
     study.main()
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("rocket")]
-    assert len(lines) == 2 and all("dB at 0.213 bits per pixel; JPEG" in line for line in lines)
-    assert all(line.endswith("CPU seconds") for line in lines)
+    assert len(lines) == 3 and all("dB at 0.213 bits per pixel; JPEG" in line for line in lines)
+    assert all(line.endswith("CPU seconds") for line in lines[:2]) and lines[2].endswith("trained elsewhere")
+    ratios = [float(line.split(" dB")[0].split()[-1]) for line in lines]
+    assert ratios[2] > max(ratios[:2]) + 5, "the one that ships is trained"
     pictures = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    one, again = (study.trained(load_catalog("pictures")[study.ENTRY], pictures, 2)[0].state_dict() for _ in range(2))
+    one, again = (
+        study.trained(load_catalog("pictures")[study.ENTRIES[0]], pictures, 2)[0].state_dict() for _ in range(2)
+    )
     assert all(torch.equal(one[key], again[key]) for key in one), "a training can be repeated"
     ((_, picture),) = study.photographs()
     coarse, few = study.by_jpeg(picture, 0.2)
