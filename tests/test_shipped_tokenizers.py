@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import maskweave
+from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import catalog_from
 from maskweave.modality.entry import Modality
 from maskweave.provenance import read_provenance
@@ -47,6 +49,13 @@ def test_a_photograph_stays_recognizable(side: int, photograph: np.ndarray) -> N
     for name, (decoded, true) in found.items():
         ratio = 10 * np.log10(255**2 / np.square(decoded.astype(float) - true).mean())
         assert ratio > LEAST[side], name
+
+
+def test_they_are_no_bundles() -> None:
+    with pytest.raises(
+        MaskweaveError, match=r"picture-p8: is a tokenizer without a model; .*\{pretrained: picture-p8\}"
+    ):
+        maskweave.load("picture-p8")
 
 
 def test_they_are_small_and_say_where_they_come_from() -> None:

@@ -50,6 +50,14 @@ def shipped_tokenizer(place: str | os.PathLike[str]) -> Path | None:
     return _shipped(place, "config.json")
 
 
+def check_no_tokenizer(place: str | os.PathLike[str]) -> None:
+    """Raises MaskweaveError if a place of a bundle is the name of a shipped tokenizer, and no folder."""
+    if shipped_tokenizer(place) is not None and not Path(place).is_dir():
+        raise MaskweaveError(
+            f"{place}: is a tokenizer without a model; use it in an entry of a catalog: tokenizer: {{pretrained: {place}}}"
+        )
+
+
 def _shipped(place: str | os.PathLike[str], file: str) -> Path | None:
     folder = PACKAGE / "bundles" / os.fspath(place)
     return folder if _is_bare(os.fspath(place)) and (folder / file).is_file() else None

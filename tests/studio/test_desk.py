@@ -152,3 +152,30 @@ def test_the_page_gets_only_what_was_offered(bundle_folder, offered, tmp_path, m
     with pytest.raises(MaskweaveError, match="--catalog"):
         Offered([], ["scenes"]).source("scenes")
     assert Path(name).is_dir()
+
+
+def test_fields_keep_what_they_have_until_they_begin_anew(desk, bundle, bundle_folder) -> None:
+    text, region, seed = (
+        Field("input", "caption", "text"),
+        Field("region", "depth", "typed"),
+        Field("option", "", "seed"),
+    )
+    for place, payload in ((text, "a red cube"), (region, "0.3"), (seed, 7)):
+        desk.keep(place, payload, desk.drawn(place.name))
+    assert desk.drafts == {text: "a red cube", region: "0.3", seed: 7}
+    assert first_payload(desk, bundle.catalog["caption"], "text") == "a red cube"
+
+    drawn = {place: desk.drawn(place.name) for place in (text, seed)}
+    desk.hold({"caption": "a blue cube", "depth": np.ones((64, 64), np.float32)})
+    assert desk.drafts == {seed: 7}, "values that are put in replace what their fields and regions have"
+    desk.keep(text, "late", drawn[text])
+    desk.keep(seed, 8, drawn[seed])
+    assert desk.drafts == {seed: 8}, "a field that is gone is late"
+    assert first_payload(desk, bundle.catalog["caption"], "text") == "a blue cube"
+
+    for begin in (lambda: desk.choose(str(bundle_folder), bundle.catalog), lambda: desk.reopen(StudioRequest(), bundle.catalog)):  # fmt: skip
+        desk.keep(seed, 9, desk.drawn(""))
+        drawn = {seed: desk.drawn("")}
+        begin()
+        desk.keep(seed, 9, drawn[seed])
+        assert desk.drafts == {}

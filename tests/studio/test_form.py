@@ -6,8 +6,9 @@ import pytest
 
 from maskweave.generate.schedule import GRID_SCHEMES
 from maskweave.modality.decoding import Decoding, Ramp
-from maskweave.studio.desk import Desk
-from maskweave.studio.form import _settings, shown_number
+from maskweave.studio.desk import Desk, Field
+from maskweave.studio.form import _option, _settings, shown_number
+from maskweave.studio.request import StudioRequest
 
 gr = pytest.importorskip("gradio")
 
@@ -27,3 +28,11 @@ def test_settings_that_change_with_the_step_and_all_schemes_have_fields(bundle) 
 def test_numbers_are_shown_with_all_digits() -> None:
     numbers = [None, 3, 3.0, 0.12345678, 1234567.5, 1e-7]
     assert [shown_number(x) for x in numbers] == ["", "3", "3", "0.12345678", "1234567.5", "1e-07"]
+
+
+def test_an_option_that_was_emptied_is_that_of_the_request() -> None:
+    state = Desk(request=StudioRequest(seed=5))
+    assert _option(state, "seed") == 5
+    for draft, shown in ((0, 0), (None, 5), (3, 3)):
+        state.drafts[Field("option", "", "seed")] = draft
+        assert _option(state, "seed") == shown

@@ -31,7 +31,7 @@ SMALL = 256
 """Numbers of the largest tensor that stays as it is: biases and gains are few, and matter."""
 WEIGHTS = "model.safetensors"
 TOKENIZER = "config.json"
-"""File that the folder of a tokenizer has, and that of a bundle has not."""
+"""File in the folder of a tokenizer; the folder of a bundle does not have it."""
 LOG = "log.txt"
 """Log of the training of a tokenizer."""
 CODEBOOK = "quantizer."
@@ -53,7 +53,7 @@ def compress(
     Parts of a published checkpoint that are kept only to export an equal one are left out.
 
     Raises:
-        MaskweaveError: no bundle, one in int8 already, or `out` exists.
+        MaskweaveError: no bundle or tokenizer, one in int8 already, or `out` exists.
     """
     source, target = Path(folder), Path(out)
     alone = (source / TOKENIZER).is_file()
@@ -99,7 +99,9 @@ def _compress_file(path: Path, to: Path, weights: str) -> None:
         for name in tensors.keys():  # noqa: SIM118 - not a mapping
             tensor = tensors.get_tensor(name)
             if tensor.dtype == torch.int8:
-                raise MaskweaveError(f"{path}: is in int8 already; compress the bundle that it was made from")
+                raise MaskweaveError(
+                    f"{path}: is in int8 already; compress the bundle or tokenizer that it was made from"
+                )
             stored |= _compressed(name, tensor, weights)
     save_weights(stored, to)
 

@@ -41,7 +41,7 @@ from maskweave.models.fourm import FourM
 from maskweave.nn.layers import count_parameters
 from maskweave.provenance import Provenance, with_license
 from maskweave.report.card import EVALUATION, model_card
-from maskweave.shipped import shipped_bundle
+from maskweave.shipped import check_no_tokenizer, shipped_bundle
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.external import code_allowed
 
@@ -486,6 +486,7 @@ def load(
     place = folder_or_hub_id
     if isinstance(place, str) and is_remote(place) and not place.startswith(PREFIX):
         place = local_place(place, BUNDLE_FILES)
+    check_no_tokenizer(place)
     inside = None if revision else shipped_bundle(place)
     folder = inside if inside and not Path(place).is_dir() else folder_of(place, BUNDLE_FILES, expected, revision)
     with code_allowed(allow_code):

@@ -134,8 +134,8 @@ class TokenizerSpec:
     """Name of one of the value type's losses; `auto`: the first. A diffusion decoder takes `mse`."""
     quantizer: Quantizer = field(default_factory=Quantizer)
     pretrained: str = ""
-    """Take the network from elsewhere instead of training it: `scenes#tok_rgb`, the name of a bundle that ships, or the folder or Hub id of a bundle or run, and
-    the modality there; or the folder of a tokenizer. Its settings come with it. The entry may have another size, of the same patches."""
+    """Take the network from elsewhere instead of training it: `scenes#tok_rgb`, a bundle that ships, or the folder or Hub id of a bundle or run, and
+    the modality there; or the name of a tokenizer that ships, such as `picture-p8`, or the folder of one. Its settings come with it. The entry may have another size, of the same patches."""
 
     @classmethod
     def expand(cls, content: Mapping[str, Any], where: str, key: str) -> dict[str, Any]:

@@ -81,11 +81,24 @@ class Desk:
         self.held |= values
         self.inputs = [*self.inputs, *(name for name in values if name not in self.inputs)]
         for place in [*self.drafts]:
-            if place.role == "input" and place.name in values:
+            if place.role in ("input", "region") and place.name in values:
                 del self.drafts[place]
         for name in values:
             self.placed[name] = self.placed.get(name, 0) + 1
         self.version += 1
+
+    def drawn(self, name: str) -> tuple[int, int]:
+        """Returns which fields of a modality are there: all begin anew with a bundle or a saved request, those of a modality when a value is put in."""
+        return self.begun, self.placed.get(name, 0)
+
+    def keep(self, place: Field, payload: Any, drawn: tuple[int, int]) -> None:
+        """Keeps what a field has, for the next form.
+
+        Args:
+            drawn: what `drawn` was when the field was drawn. What a field sends that is not there any more is ignored.
+        """
+        if drawn == self.drawn(place.name):
+            self.drafts[place] = payload
 
     def drop(self, name: str) -> None:
         """Takes a held value away."""

@@ -9,7 +9,7 @@ from maskweave.modality.entry import Modality
 from maskweave.report.figures import draw
 from maskweave.studio.desk import Desk, Field, first_payload, input_value, is_shown, settings_of
 from maskweave.studio.editors import MOST_PAINTED, Editor, editors_of
-from maskweave.studio.events import HIDDEN, guarded, on
+from maskweave.studio.events import HIDDEN, on
 from maskweave.studio.showing import card, figure, png_source
 from maskweave.studio.widgets import component, own
 
@@ -92,21 +92,22 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
         )
         stop = gr.Button("Stop", scale=1, min_width=80)
     for place, part in fields:
-        _keep(part, place, desk)
+        _keep(part, place, state.drawn(place.name), desk)
     return Form(fields, go, stop)
 
 
 def _option(state: Desk, key: str) -> Any:
-    return state.drafts.get(Field("option", "", key), getattr(state.request, key))
+    draft = state.drafts.get(Field("option", "", key))
+    return getattr(state.request, key) if draft is None else draft
 
 
-def _keep(part: Any, place: Field, desk: Any) -> None:
-    """Keeps what a field has for the next form. Gradio itself forgets it, also with a key."""
+def _keep(part: Any, place: Field, drawn: tuple[int, int], desk: Any) -> None:
+    """Keeps what a field has for the next form. Gradio forgets it even if the component has a key."""
 
     def keep(payload: Any, current: Desk) -> None:
-        current.drafts[place] = payload
+        current.keep(place, payload, drawn)
 
-    on(part.change, guarded(keep), [part, desk], None, queue=False, trigger_mode="always_last", **HIDDEN)
+    on(part.change, keep, [part, desk], None, queue=False, trigger_mode="always_last", **HIDDEN)
 
 
 def shown_number(number: Any) -> str:

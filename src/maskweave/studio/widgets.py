@@ -28,7 +28,7 @@ def component(widget: str, name: str, payload: Any, settings: dict[str, Any], ke
         name: label.
         payload: what it shows first; None: nothing.
         settings: of the editor.
-        key: of the component among those of all forms.
+        key: identifies the component among those of all forms.
     """
     part = COMPONENTS[widget](name, payload, settings, key)
     part.elem_id = f"input-{name}-{widget}"
@@ -92,7 +92,7 @@ def _uploaded(path: str) -> Path:
 
 
 def _path(payload: Any) -> str | None:
-    """Returns what shows an upload again."""
+    """Returns the path of an upload, to show it again; None if it was removed."""
     return str(payload.path) if isinstance(payload, Upload) and payload.path.is_file() else None
 
 
@@ -129,10 +129,15 @@ def _sound(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
 
 def _video(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     import gradio as gr
+    from gradio.data_classes import FileData
+    from gradio.processing_utils import move_files_to_cache
 
-    return sends_upload(
-        gr.Video(_path(payload), label=f"{name}: video", sources=["upload", "webcam"], interactive=True, key=key)
-    )
+    part = gr.Video(label=f"{name}: video", sources=["upload", "webcam"], interactive=True, key=key)
+    if (
+        path := _path(payload)
+    ) is not None:  # given to the constructor, it would be converted, and the request would read that
+        part.value = move_files_to_cache(FileData(path=path).model_dump(), part, postprocess=True)
+    return sends_upload(part)
 
 
 def _file(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:

@@ -180,10 +180,11 @@ def load_suite(name_or_path: str | os.PathLike[str], names: Mapping[str, str] | 
             )
     content = read_yaml(path)
     suite = build(Suite, content, str(path))
-    if unused := [old for old in names or {} if renamed(content, {old: ""}) == content]:
-        used = ", ".join(sorted({name for item in suite.items.values() for name in item}))
+    used = {name for item in suite.items.values() for name in item} | {*suite.entries}
+    used |= {transfer["target"] for transfer in suite.transfers.values() if "target" in transfer}
+    if unused := [old for old in names or {} if old not in used]:
         raise MaskweaveError(
-            f"{path}: --names {', '.join(unused)}: the suite has no modality of this name; it uses {used}"
+            f"{path}: --names {', '.join(unused)}: the suite has no modality of this name; it uses {', '.join(sorted(used))}"
         )
     if names:
         suite = build(Suite, renamed(content, names), str(path))
