@@ -157,7 +157,12 @@ def evaluate_suite(
     Raises:
         MaskweaveError: the suite cannot use an argument.
     """
-    suite, folder, stem = load_suite(name, pairs("names", names)).at(data), Path(run), Path(name).stem
+    new_names, used = pairs("names", names), load_suite(name).modalities
+    if unused := [old for old in new_names if old not in used]:
+        raise MaskweaveError(
+            f"suite {name}: --names {', '.join(unused)}: the suite has no modality of this name; it uses {', '.join(sorted(used))}"
+        )
+    suite, folder, stem = load_suite(name, new_names).at(data), Path(run), Path(name).stem
     if not 1 <= ensemble <= limits.ENSEMBLE:
         raise MaskweaveError(f"--ensemble must be from 1 to {limits.ENSEMBLE}, found {ensemble}")
     if ensemble > 1:

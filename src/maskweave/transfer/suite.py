@@ -128,6 +128,12 @@ class Suite:
         items |= {f"transfers.{title}": content.get("inputs") or [] for title, content in self.transfers.items()}
         return {key: list(dict.fromkeys(filter(None, names))) for key, names in items.items()}
 
+    @property
+    def modalities(self) -> set[str]:
+        """The names of all modalities that the suite uses."""
+        targets = {transfer["target"] for transfer in self.transfers.values() if "target" in transfer}
+        return {name for item in self.items.values() for name in item} | targets | {*self.entries}
+
     def at(self, path: str) -> "Suite":
         """Returns the suite for the data in a folder.
 
@@ -165,10 +171,10 @@ def load_suite(name_or_path: str | os.PathLike[str], names: Mapping[str, str] | 
     """Loads a suite by its name, or from the path of a YAML file.
 
     Args:
-        names: the model's name of modalities that it calls otherwise than the suite.
+        names: the model's name of modalities that it calls otherwise than the suite. Others than the suite has change nothing.
 
     Raises:
-        MaskweaveError: no such suite, an invalid one, or one that does not use a name that is to be replaced.
+        MaskweaveError: no such suite, or an invalid one.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
@@ -178,16 +184,7 @@ def load_suite(name_or_path: str | os.PathLike[str], names: Mapping[str, str] | 
             raise MaskweaveError(
                 f"no suite {shown(str(name_or_path))}: give the path of a .yaml file, or one of {known}"
             )
-    content = read_yaml(path)
-    suite = build(Suite, content, str(path))
-    used = {name for item in suite.items.values() for name in item} | {*suite.entries}
-    used |= {transfer["target"] for transfer in suite.transfers.values() if "target" in transfer}
-    if unused := [old for old in names or {} if old not in used]:
-        raise MaskweaveError(
-            f"{path}: --names {', '.join(unused)}: the suite has no modality of this name; it uses {', '.join(sorted(used))}"
-        )
-    if names:
-        suite = build(Suite, renamed(content, names), str(path))
+    suite = build(Suite, renamed(read_yaml(path), names or {}), str(path))
     for item in suite.outliers:
         given = item.against or item.sources
         if unknown := [name for name in item.against if name not in CHANGES] or ([] if given else ["nothing"]):
