@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "compiled, CUDA graphs": {"compile": True, "mode": "reduce-overhead"},
 }
 OF_SIZE = {
-    "Ti": ["compiled", "plain", "compiled, CUDA graphs", "compiled, Muon", "compiled, FSDP of one process"], "B": list(VARIANTS)[:6], "L": list(VARIANTS)[:6],
+    "Ti": sorted(VARIANTS, key=lambda name: name not in ("compiled", "plain", "compiled, CUDA graphs")), "B": list(VARIANTS)[:6], "L": list(VARIANTS)[:6],
     "XL": ["compiled", "compiled, checkpointed", "plain", "compiled, FSDP of one process", "compiled, Muon"],
 }  # fmt: skip
 NEEDED = 20.0

@@ -94,8 +94,8 @@ def main() -> None:
     )
     parser.add_argument("--entry", choices=ENTRIES, default=ENTRIES[0], help="entry of the catalog pictures")
     given = parser.parse_args()
-    entry = load_catalog("pictures")[given.entry]
-    source = FreePictures(load_catalog("pictures").subset([given.entry]), MANY, 0)
+    catalog = load_catalog("pictures").subset([given.entry])
+    entry, source = catalog[given.entry], FreePictures(catalog, MANY, 0)
     pictures = np.stack([source[i][source.names[0]] for i in range(MANY)])
     tokenizers, seconds = {}, {}
     for n in (MANY, FEW):

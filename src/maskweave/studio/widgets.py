@@ -133,9 +133,8 @@ def _video(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
     from gradio.processing_utils import move_files_to_cache
 
     part = gr.Video(label=f"{name}: video", sources=["upload", "webcam"], interactive=True, key=key)
-    if (
-        path := _path(payload)
-    ) is not None:  # given to the constructor, it would be converted, and the request would read that
+    if (path := _path(payload)) is not None:
+        # Given to the constructor, it would be converted, and the request would read that.
         part.value = move_files_to_cache(FileData(path=path).model_dump(), part, postprocess=True)
     return sends_upload(part)
 
