@@ -58,7 +58,7 @@ def waves(*lengths: int) -> list[np.ndarray]:
 
 
 def test_every_architecture_is_tested() -> None:
-    assert {*SOUNDS, *PICTURES.values()} == {*ARCHITECTURES}
+    assert {*SOUNDS, *PICTURES.values(), "titok"} == {*ARCHITECTURES}  # TiTok: test_titok.py
 
 
 LIBRARY: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
@@ -224,7 +224,7 @@ def test_entries_that_do_not_fit_say_what_to_set(models: Any) -> None:
         (sound_entry(vq), r"is for color pictures .* but the entry's values are audio of 0\.2 s"),
         (picture_entry(vq, size=[18, 16]), r"multiples of 4, but value\.size is \[18, 16\]; set it to \[16, 16\]"),
         (picture_entry(vq, channels=1), "is for color pictures"),
-        (entry(PICTURE, [4, 4], external=str(vq), codes=16, depth=2), r"has one code per patch; remove tokenizer\.d"),
+        (entry(PICTURE, [4, 4], external=str(vq), codes=16, depth=2), r"has one level of codes; remove tokenizer\.d"),
         (picture_entry(janus, size=[32, 32]), r"takes pictures of 16×16 pixels, but value\.size is \[32, 32\]"),
         (entry(PICTURE, [2, 2], external=str(vq), codes=16), r"the grid \[4, 4\], .* set grid: \[4, 4\]"),
     ):

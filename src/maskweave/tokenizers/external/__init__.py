@@ -1,4 +1,4 @@
-"""Tokenizers that were trained elsewhere: EnCodec, DAC and Mimi for sounds, VQ models for pictures, and the user's own code."""
+"""Tokenizers that were trained elsewhere: EnCodec, DAC and Mimi for sounds, VQ models and TiTok for pictures, and the user's own code."""
 
 from maskweave.permission import code_allowed
 from maskweave.tokenizers.external.base import ExternalTokenizer

@@ -10,9 +10,10 @@ from maskweave.modality.external import ExternalSpec
 from maskweave.provenance import LICENSE_FILES, Origin, origin_of
 from maskweave.tokenizers.external.base import ExternalTokenizer
 from maskweave.tokenizers.external.own import make_own
-from maskweave.tokenizers.external.pictures import Emu3Tokenizer, JanusTokenizer, VQModelTokenizer
+from maskweave.tokenizers.external.pictures import Emu3Tokenizer, JanusTokenizer, TiTokTokenizer, VQModelTokenizer
 from maskweave.tokenizers.external.published import PublishedTokenizer
 from maskweave.tokenizers.external.sounds import DacTokenizer, EncodecTokenizer, MimiTokenizer
+from maskweave.tokenizers.external.titok import is_titok
 
 ARCHITECTURES: dict[str, type[PublishedTokenizer]] = {
     "encodec": EncodecTokenizer,
@@ -21,8 +22,9 @@ ARCHITECTURES: dict[str, type[PublishedTokenizer]] = {
     "janus_vqgan": JanusTokenizer,
     "emu3_vqgan": Emu3Tokenizer,
     "VQModel": VQModelTokenizer,
+    "titok": TiTokTokenizer,
 }
-"""By `model_type`, or `_class_name` for diffusers, of `config.json`."""
+"""By `model_type`, or `_class_name` for diffusers, of `config.json`; TiTok's has neither."""
 CONFIG = "config.json"
 INDEXES = "*.safetensors.index*.json"
 """Pattern of lists that say which file a weight is in; a variant has a name after `index`."""
@@ -78,7 +80,7 @@ def open_published(modality: Modality, spec: ExternalSpec, folder: Path) -> Publ
         MaskweaveError: it is not a tokenizer of a known architecture, its weights are not safetensors, its library is missing, or the entry does not fit it.
     """
     where = f"{modality.name!r}: {spec.external}"
-    known = "EnCodec, DAC, Mimi, Janus' and Emu3's VQ models, or VQModel of diffusers"
+    known = "EnCodec, DAC, Mimi, Janus' and Emu3's VQ models, TiTok, or VQModel of diffusers"
     if not (folder / CONFIG).is_file():
         raise MaskweaveError(f"{where}: has no {CONFIG}; expected {known}")
     if (folder / ADAPTER).exists():
@@ -98,7 +100,7 @@ def open_published(modality: Modality, spec: ExternalSpec, folder: Path) -> Publ
         raise MaskweaveError(
             f"{where}: its {CONFIG} has quantization_config, which loads further libraries; expected unquantized weights; choose such a tokenizer, or remove the key if they are"
         )
-    kind = config.get("model_type") or config.get("_class_name")
+    kind = "titok" if is_titok(config) else config.get("model_type") or config.get("_class_name")
     if kind not in ARCHITECTURES:
         raise MaskweaveError(
             f"{where}: is {shown(kind)}, which is not one of the tokenizers that can be opened; expected {known}, or code of your own, python: package.module:function"

@@ -1,24 +1,30 @@
-"""Codes of color pictures: the VQ models of Janus (https://arxiv.org/abs/2410.13848) and Emu3 (https://arxiv.org/abs/2409.18869), and VQModel of diffusers
-(VQGAN, https://arxiv.org/abs/2012.09841).
+"""Codes of color pictures: the VQ models of Janus (https://arxiv.org/abs/2410.13848) and Emu3 (https://arxiv.org/abs/2409.18869), VQModel of diffusers
+(VQGAN, https://arxiv.org/abs/2012.09841), and TiTok (https://arxiv.org/abs/2406.07550), whose codes are a row without places in the picture.
 
-Dimension letters: B batch, H and W pixels, h and w codes.
+Dimension letters: B batch, H and W pixels, h and w codes, K codes of a row.
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError
+from maskweave.files import read_json_object
 from maskweave.tokenizers.external.published import PublishedTokenizer
+from maskweave.tokenizers.external.titok import open_titok
 from maskweave.values.base import ValueType
 
 
 class PictureTokenizer(PublishedTokenizer):
-    """Pictures, scaled to [-1, 1], to one code for each patch, and back."""
+    """Pictures to one code for each patch, and back."""
+
+    black: ClassVar[float] = -1
+    """Number of a black pixel; that of a white one is 1."""
 
     def check_value(self, value: ValueType) -> None:
         if not value.is_picture:
@@ -26,12 +32,19 @@ class PictureTokenizer(PublishedTokenizer):
                 f"{self.where}: is for color pictures (value.type image with 3 channels), but the entry's values are {value.describe()}"
             )
         if self.spec.depth > 1 or self.spec.tokens == "separate":
-            raise MaskweaveError(f"{self.where}: has one code per patch; remove tokenizer.depth and tokenizer.tokens")
+            raise MaskweaveError(f"{self.where}: has one level of codes; remove tokenizer.depth and tokenizer.tokens")
         size, patch = list(value.size), self.patch
         if any(points % patch for points in size):
             near = [max(1, round(points / patch)) * patch for points in size]
             raise MaskweaveError(
                 f"{self.where}: takes pictures whose height and width are multiples of {patch}, but value.size is {size}; set it to {near}, for instance"
+            )
+
+    def check_side(self, side: int) -> None:
+        """Refuses an entry whose pictures have not the one size that the network takes."""
+        if tuple(self.value.size) != (side, side):
+            raise MaskweaveError(
+                f"{self.where}: takes pictures of {side}×{side} pixels, but value.size is {list(self.value.size)}; set it to [{side}, {side}]"
             )
 
     @property
@@ -52,12 +65,13 @@ class PictureTokenizer(PublishedTokenizer):
 
     @torch.inference_mode()
     def encode(self, values: Sequence[Any]) -> Tensor:
-        pixels = torch.from_numpy(np.stack(values)).to(self.device).movedim(-1, 1).float() / 127.5 - 1
+        pixels = torch.from_numpy(np.stack(values)).to(self.device).movedim(-1, 1).float()
+        pixels = pixels / (255 / (1 - self.black)) + self.black
         return self.codes_of(pixels).reshape(len(values), *self.grid)
 
     @torch.inference_mode()
     def decode(self, ids: Tensor) -> list[np.ndarray]:
-        pixels = (self.pixels_of(ids.to(self.device)).float() + 1) * 127.5
+        pixels = (self.pixels_of(ids.to(self.device)).float() - self.black) * (255 / (1 - self.black))
         return list(pixels.round().clamp(0, 255).to(torch.uint8).movedim(1, -1).cpu().numpy())
 
 
@@ -68,11 +82,7 @@ class JanusTokenizer(PictureTokenizer):
 
     def check_value(self, value: ValueType) -> None:
         super().check_value(value)
-        side = self.config.num_patches * self.patch
-        if tuple(value.size) != (side, side):
-            raise MaskweaveError(
-                f"{self.where}: takes pictures of {side}×{side} pixels, but value.size is {list(value.size)}; set it to [{side}, {side}]"
-            )
+        self.check_side(self.config.num_patches * self.patch)
 
     def sizes(self) -> tuple[int, int]:
         return self.config.num_embeddings, 1
@@ -145,4 +155,41 @@ class VQModelTokenizer(PictureTokenizer):
 
     def codebooks(self) -> Tensor:
         codes: Tensor = self.model.quantize.embedding.weight
+        return codes[None]
+
+
+class TiTokTokenizer(PictureTokenizer):
+    """TiTok, for pictures of one size. Its grid has one axis: each code says something of the whole picture."""
+
+    architecture, black = "TiTok", 0
+
+    def _open(self, folder: Path) -> nn.Module:
+        network = open_titok(folder, read_json_object(folder / "config.json"), self.where)
+        return network.eval().requires_grad_(False)
+
+    def check_value(self, value: ValueType) -> None:
+        super().check_value(value)
+        self.check_side(self.config.crop_size)
+
+    def sizes(self) -> tuple[int, int]:
+        return self.config.codebook_size, 1
+
+    @property
+    def patch(self) -> int:
+        patch: int = self.config.vit_enc_patch_size
+        return patch
+
+    def latents(self) -> tuple[int, ...]:
+        return (self.config.num_latent_tokens,)
+
+    def codes_of(self, pixels_B3HW: Tensor) -> Tensor:
+        codes: Tensor = self.model.encode(pixels_B3HW)
+        return codes
+
+    def pixels_of(self, codes_BK: Tensor) -> Tensor:
+        pixels: Tensor = self.model.decode(codes_BK)
+        return pixels
+
+    def codebooks(self) -> Tensor:
+        codes: Tensor = self.model.codebook
         return codes[None]

@@ -1,4 +1,4 @@
-"""Published tokenizers as networks of the libraries transformers and diffusers: which files are read, and what they must agree with.
+"""Published tokenizers, most as networks of the libraries transformers and diffusers: which files are read, and what they must agree with.
 
 Only safetensors weights are read: pickles (.bin, .pt, .ckpt) and TorchScript (.jit, as of the Cosmos tokenizers) run code when they are read. No code of a
 repository runs.
@@ -21,7 +21,7 @@ from maskweave.values.base import ValueType
 
 
 class PublishedTokenizer(nn.Module, ExternalTokenizer):
-    """A tokenizer of a library.
+    """A published tokenizer.
 
     Args:
         modality: the entry.
@@ -33,7 +33,7 @@ class PublishedTokenizer(nn.Module, ExternalTokenizer):
     """
 
     architecture: ClassVar[str]
-    """Name of the class in the library."""
+    """Name of the class in the library, or of the network."""
     library: ClassVar[str] = "transformers"
     extra: ClassVar[str] = "hf"
 
