@@ -129,11 +129,11 @@ class TiTok(nn.Module):
         self.config = config
         width = shapes.axis("latent_tokens", 1, HEAD_WIDTH)
         self.latent_tokens = nn.Parameter(torch.empty(config.num_latent_tokens, width))
-        self.encoder = Encoder(config, width, shapes.count("encoder.transformer."))
+        self.encoder = TiTokEncoder(config, width, shapes.count("encoder.transformer."))
         self.quantize = Codebook(config.codebook_size, config.token_size)
         width = shapes.axis("decoder.decoder_embed.weight", 0, HEAD_WIDTH)
         codes = shapes.axis("pixel_quantize.embedding.weight", 0) if config.is_legacy else 0
-        self.decoder = Decoder(config, width, shapes.count("decoder.transformer."), codes)
+        self.decoder = TiTokDecoder(config, width, shapes.count("decoder.transformer."), codes)
         if config.is_legacy:
             code_width = shapes.axis("pixel_quantize.embedding.weight", 1)
             self.pixel_quantize = Codebook(codes, code_width)
@@ -173,7 +173,7 @@ class Codebook(nn.Module):
         self.embedding = nn.Embedding(codes, width)
 
 
-class Trunk(nn.Module):
+class TiTokTrunk(nn.Module):
     """The transformer of encoder and decoder: over one token of no use, the patches, and the picture's tokens."""
 
     def __init__(self, width: int, layers: int, patches: int, tokens: int):
@@ -182,7 +182,7 @@ class Trunk(nn.Module):
         self.positional_embedding = nn.Parameter(torch.empty(patches + 1, width))
         self.latent_token_positional_embedding = nn.Parameter(torch.empty(tokens, width))
         self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.transformer = nn.ModuleList(Block(width) for _ in range(layers))
+        self.transformer = nn.ModuleList(TiTokBlock(width) for _ in range(layers))
 
     def run(self, patches_BMD: Tensor, tokens_BKD: Tensor) -> Tensor:
         """Returns (B, 1 + M + K, D)."""
@@ -195,7 +195,7 @@ class Trunk(nn.Module):
         return x_BSD
 
 
-class Block(nn.Module):
+class TiTokBlock(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -210,7 +210,7 @@ class Block(nn.Module):
         return mixed_BSD
 
 
-class Encoder(Trunk):
+class TiTokEncoder(TiTokTrunk):
     def __init__(self, config: TiTokConfig, width: int, layers: int):
         patch, side = config.vit_enc_patch_size, config.crop_size // config.vit_enc_patch_size
         super().__init__(width, layers, side**2, config.num_latent_tokens)
@@ -228,7 +228,7 @@ class Encoder(Trunk):
         return latents_BKT
 
 
-class Decoder(Trunk):
+class TiTokDecoder(TiTokTrunk):
     def __init__(self, config: TiTokConfig, width: int, layers: int, codes: int):
         self.patch = config.vit_dec_patch_size
         self.side = config.crop_size // self.patch
@@ -266,7 +266,7 @@ class PixelDecoder(nn.Module):
         channels = [shapes.axis(f"pixel_decoder.up.{level}.block.1.conv1.weight", 0, GROUPS) for level in levels]
         deepest = shapes.axis("pixel_decoder.conv_in.weight", 0, GROUPS)
         self.conv_in = nn.Conv2d(code_width, deepest, 3, padding=1)
-        self.mid = nn.ModuleList(Residual(deepest, deepest) for _ in range(2))
+        self.mid = nn.ModuleList(ConvolutionBlock(deepest, deepest) for _ in range(2))
         self.up = nn.ModuleList(
             UpLevel(above, width, is_last=level == 0)
             for level, (width, above) in enumerate(zip(channels, [*channels[1:], deepest], strict=True))
@@ -287,7 +287,7 @@ class PixelDecoder(nn.Module):
 class UpLevel(nn.Module):
     def __init__(self, width_in: int, width: int, is_last: bool):
         super().__init__()
-        self.block = nn.ModuleList([Residual(width_in, width), Residual(width, width)])
+        self.block = nn.ModuleList([ConvolutionBlock(width_in, width), ConvolutionBlock(width, width)])
         self.upsample_conv = None if is_last else nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
@@ -298,16 +298,17 @@ class UpLevel(nn.Module):
         return x_BChw
 
 
-class Residual(nn.Module):
+class ConvolutionBlock(nn.Module):
     def __init__(self, width_in: int, width: int):
         super().__init__()
         self.norm1, self.norm2 = nn.GroupNorm(GROUPS, width_in, eps=1e-6), nn.GroupNorm(GROUPS, width, eps=1e-6)
         self.conv1 = nn.Conv2d(width_in, width, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.nin_shortcut = nn.Conv2d(width, width, 1, bias=False) if width_in != width else None
+        self.nin_shortcut = nn.Conv2d(width, width, 1, bias=False) if width_in != width else None  # codespell:ignore
 
     def forward(self, x_BChw: Tensor) -> Tensor:
         found_BChw: Tensor = self.conv1(F.silu(self.norm1(x_BChw)))
         found_BChw = self.conv2(F.silu(self.norm2(found_BChw)))
         # Where the width changes, the published network adds a projection of the result itself, not of the input.
-        return found_BChw + (x_BChw if self.nin_shortcut is None else self.nin_shortcut(found_BChw))
+        shortcut = self.nin_shortcut  # codespell:ignore
+        return found_BChw + (x_BChw if shortcut is None else shortcut(found_BChw))
