@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PROSE := src tests docs recipes benchmarks examples README.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml
+# Modules stay compiled, so that the many processes of the tests start sooner.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-all check format docs bench mutants faults clean
 

@@ -11,7 +11,9 @@ from PIL import Image
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.mark.parametrize(("script", "pictures"), [("any_to_any.py", 3), ("twelve_requests.py", 13)])
+@pytest.mark.parametrize(
+    ("script", "pictures"), [("any_to_any.py", 3), pytest.param("twelve_requests.py", 13, marks=pytest.mark.slow)]
+)
 def test_it_draws_what_it_says(script: str, pictures: int, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, EXAMPLES / script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

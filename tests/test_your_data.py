@@ -27,7 +27,10 @@ def test_every_page_has_files_to_try_it_on() -> None:
     assert {page.stem for page in PAGES.glob("*.md")} == set(RAW)
 
 
-@pytest.mark.parametrize("page", RAW)
+SLOW = ("earth-observation", "robot-arm", "astronomy")
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in RAW])
 def test_commands_of_a_page_work(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = RAW[page]
     make(tmp_path / make.__name__, np.random.default_rng(0))

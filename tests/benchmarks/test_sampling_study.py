@@ -19,6 +19,7 @@ def test_the_samples_of_a_folder_are_scored_as_those_of_code(tmp_path: Path) -> 
     assert found[0] == pytest.approx(found[1], rel=1e-3) and 0 < found[0]["AbsRel"] < 1 and found[0]["samples"] == 3
 
 
+@pytest.mark.slow
 def test_pictures_are_scored_by_what_the_model_reads_from_them() -> None:
     request = study.Request(("caption",), ("boxes",), "tok_rgb", "caption")
     for scheme, settings in study.SCHEMES.items():

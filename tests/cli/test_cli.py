@@ -335,6 +335,7 @@ def test_killed_while_training(
     assert {path.name for path in folder.iterdir()} == LAYOUT, "nothing half-written stays"
 
 
+@pytest.mark.slow  # tests/training/test_resume.py kills a run in the fast set
 def test_killed_while_tokenizing(tiny_run: Path, tiny_recipe: Path, tmp_path: Path, start: Callable[..., Any]) -> None:
     folder = without_training(tiny_run, tmp_path / "run")
     shutil.rmtree(folder / "tokens")

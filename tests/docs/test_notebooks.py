@@ -14,6 +14,7 @@ def test_there_are_four() -> None:
     assert len(SCRIPTS) == 4
 
 
+@pytest.mark.slow  # `make docs` runs them, too
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_notebooks_run(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, which has torch already; `make docs` runs them in kernels."""

@@ -73,7 +73,7 @@ def test_the_encoder_gives_the_features_of_real_samples(bundle: Bundle, folder: 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("make", [m3ae_bundle, small_bundle])
+@pytest.mark.parametrize("make", [pytest.param(m3ae_bundle, marks=pytest.mark.slow), small_bundle])
 def test_captions_of_any_length(make: Callable[[], Bundle], tmp_path: Path) -> None:
     """Of both families, as ONNX and as a program of torch."""
     bundle = make()

@@ -131,7 +131,12 @@ def test_a_diffusion_decoder_trains_with_its_encoder():
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("prediction", ["sample", "epsilon", "v_prediction"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "prediction", [pytest.param("sample", marks=SLOW), pytest.param("epsilon", marks=SLOW), "v_prediction"]
+)
 def test_a_diffusion_decoder_skips_unknown_points(prediction):
     _, values = depth()
     denoiser = Diffusion(widths=(32,), layers=1, attention=0, patch=2, prediction=prediction, training_steps=40)

@@ -82,6 +82,7 @@ def test_without_photographs_and_font_there_are_textures(monkeypatch: pytest.Mon
     assert source[0]["free_picture"].std() > 2 and source[2]["free_picture"].std() > 2
 
 
+@pytest.mark.slow
 def test_the_recipe_makes_tokenizers_that_entries_can_take(tmp_path: Path) -> None:
     sizes = [f"--tokenizers.{key}" for key in ("samples", "train.steps", "train.batch_size")]
     words = [word for pair in zip(sizes, ("12", "2", "4"), strict=True) for word in pair]
@@ -97,6 +98,7 @@ def test_the_recipe_makes_tokenizers_that_entries_can_take(tmp_path: Path) -> No
     assert entry.network is not None and entry.network.trained_grid == (4, 4) and entry.codes == 12800
 
 
+@pytest.mark.slow
 def test_the_study_measures_photographs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("skimage")
     monkeypatch.syspath_prepend(ROOT / "benchmarks" / "studies")

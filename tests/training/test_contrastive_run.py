@@ -101,6 +101,7 @@ def test_a_modality_s_features_do_not_depend_on_the_others(run: Path) -> None:
     assert torch.allclose(alone.tokens, together.tokens[:, together.slices["rgb"]], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_encoder_is_probed_and_fine_tuned(run: Path, tmp_path: Path) -> None:
     data = TransferData(samples=100, validation=50)
     examples = open_examples(data, load_catalog("scenes"), ["rgb"], "metadata", "object_count")

@@ -56,9 +56,9 @@ def test_counting_changes_nothing() -> None:
     ("name", "parameters", "flops", "activations"),
     [
         ("4m-7-b", 407e6, 0.166e12, 17.3e9 / 128),
-        ("4m-21-b", 762e6, 0.336e12, 21e9 / 64),
+        pytest.param("4m-21-b", 762e6, 0.336e12, 21e9 / 64, marks=pytest.mark.slow),
         pytest.param("4m-21-l", 1457e6, 1.14e12, 55e9 / 64, marks=pytest.mark.slow),
-        ("4m-21-xl", 4325e6, 4.42e12, 110e9 / 64),
+        pytest.param("4m-21-xl", 4325e6, 4.42e12, 110e9 / 64, marks=pytest.mark.slow),
     ],
 )
 def test_the_published_sizes(name: str, parameters: float, flops: float, activations: float) -> None:
@@ -104,6 +104,7 @@ def test_the_estimate_says_what_fits_and_what_to_do() -> None:
     assert len(small) == 3 and "parallel ddp and activation_checkpointing none: 69.2 GB" in small[1]
 
 
+@pytest.mark.slow
 def test_what_is_computed_again_takes_time() -> None:
     recipe = load_recipe(RECIPES / "m3ae-cc12m.yaml")
     catalog = recipe.load_catalog()

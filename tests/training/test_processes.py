@@ -54,6 +54,7 @@ def test_two_processes_are_two_batches_and_resume_exactly(tmp_path: Path) -> Non
     assert len(losses(tmp_path / "together")) == 4
 
 
+@pytest.mark.slow  # test_splits.py has such batches in the fast set
 def test_processes_whose_batches_lack_different_modalities(tmp_path: Path) -> None:
     source = DataSettings(source="python: own_sources:unpaired", validation=4, samples=0)
     for name, train in (("together", {"processes": 2}), ("alone", {"accumulate": 2})):

@@ -56,6 +56,7 @@ def own_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
 
+@pytest.mark.slow
 def test_intervals_of_an_overfitted_head_hold_what_they_say(
     start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

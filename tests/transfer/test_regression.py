@@ -416,7 +416,7 @@ class Curves:
         }
 
 
-@pytest.mark.parametrize("target", ["curve", "joints", "summary"])
+@pytest.mark.parametrize("target", [pytest.param("curve", marks=pytest.mark.slow), "joints", "summary"])
 def test_vectors_and_curves_are_targets(
     target: str, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,7 @@ class Gaps(Scenes):
         return {name: value for name, value in sample.items() if name != "rgb" or i % 2}
 
 
+@pytest.mark.slow
 def test_inputs_may_be_missing(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = {"source": "python: test_small_data:Gaps", "samples": 32, "validation": 8}
     count = {"target": "metadata", "label": "object_count", "inputs": ["rgb", "caption"]}

@@ -73,7 +73,7 @@ def test_shipped_recipes_ask_for_what_their_start_has(path: Path) -> None:
             {"target": "semseg"},
             ["mIoU", *(f"IoU {name}" for name in ("floor", "wall", "cube", "sphere", "cylinder", "cone"))],
         ),
-        ({"target": "depth"}, ["AbsRel", "delta1"]),
+        pytest.param({"target": "depth"}, ["AbsRel", "delta1"], marks=pytest.mark.slow),
         ({"target": "normal"}, ["angle"]),
         ({"target": "boxes"}, ["AP", "AP50"]),
         (
@@ -81,7 +81,7 @@ def test_shipped_recipes_ask_for_what_their_start_has(path: Path) -> None:
             ["AP3D", "AP3D@25", "AP3D@50"],
         ),
         ({"target": "boxes", "label": "first"}, ["accuracy", "top-5 accuracy"]),
-        (COUNT, ["accuracy"]),
+        pytest.param(COUNT, ["accuracy"], marks=pytest.mark.slow),
     ],
 )
 def test_every_task_runs_from_recipe_to_report(
@@ -189,6 +189,7 @@ def test_a_transfer_with_other_features_is_refused(start: Path, tmp_path: Path) 
             load_transferred(folder)
 
 
+@pytest.mark.slow
 def test_m3ae_and_scratch(masked: Path, start: Path, tmp_path: Path) -> None:
     picture = {"data": {"source": "scenes", "samples": 32, "validation": 8}, "catalog": str(targets(tmp_path))}
     run(tmp_path / "m3ae", masked, inputs=["rgb", "caption"], target="masks", **picture)
@@ -215,7 +216,7 @@ def targets(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("parameters", ["all", "head"])
+@pytest.mark.parametrize("parameters", ["all", pytest.param("head", marks=pytest.mark.slow)])
 def test_an_unknown_input_joins_at_fine_tuning(
     parameters: str, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,8 @@ from maskweave.transfer.scoring import score_transfer
 from maskweave.transfer.shares import answers
 from maskweave.transfer.task import fit_facts
 
+pytestmark = pytest.mark.slow  # tests/evaluate/test_evaluation_together.py has two processes in the fast set
+
 TASKS: dict[str, dict[str, Any]] = {
     "label": {"target": "metadata", "label": "object_count"},
     "number": {"target": "metadata", "label": "brightness"},

@@ -213,6 +213,7 @@ def test_results_are_saved_and_read_again_and_merged(home: Path, tmp_path: Path)
     assert abs(len(merged["motion"]) - len(saved)) <= 3 and np.isfinite(merged["motion"]).all()
 
 
+@pytest.mark.slow
 def test_series_are_learned_in_transfer(home: Path, tmp_path: Path, capsys: Any) -> None:
     """`motion` has the statistics of its tokenizer in the run; `goal` has none, and learns them from the training examples."""
     (tmp_path / "more.yaml").write_text(MORE)
@@ -227,6 +228,7 @@ def test_series_are_learned_in_transfer(home: Path, tmp_path: Path, capsys: Any)
         assert load_transferred(out).predict([{"path": np.ones((5, 2), np.float32)}])[0].shape == (24, 2)
 
 
+@pytest.mark.slow
 def test_new_raw_inputs_of_a_transfer_learn_their_scaling(home: Path, tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text(MORE)
     recipe = TRANSFER.replace("HOME", str(home)).replace("TARGET", "motion").replace("[path]", "[track]")
