@@ -27,6 +27,7 @@ from maskweave.values.items import (
     first_class,
     overlapping_once,
 )
+from maskweave.values.matching import Items, by_class, matched_f1
 from maskweave.values.metrics import Metric, label_f1
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
@@ -45,7 +46,7 @@ class Boxes(Detected):
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
     mergeable = True
     box_numbers = 4
-    default_metrics = ("f1",)
+    default_metrics = ("f1", "f1_50")
     sees_color = True
 
     classes: tuple[str, ...] = ()
@@ -91,12 +92,15 @@ class Boxes(Detected):
         return BoxesCodec(name, self, max_tokens, text)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`f1`: of the multisets of classes, over the whole set."""
-        return {"f1": label_f1(partial(as_labels, parse=class_names))}
+        """Over the whole set, `f1`: of the multisets of classes; `f1_50`: of boxes, which are right if they overlap a true one of their class by 0.5 or more."""
+        return {
+            "f1": label_f1(partial(as_labels, parse=class_names)),
+            "f1_50": matched_f1("F1@50", pair_overlaps, 0.5, median_boxes),
+        }
 
     def merge(self, values: Sequence[list[dict[str, Any]]], overlap: float) -> list[dict[str, Any]]:
         pool = [item for value in values for item in value]
-        return overlapping_once(pool, box_overlaps(pool), overlap) if pool else []
+        return overlapping_once(pool, pair_overlaps(pool, pool), overlap) if pool else []
 
     # Detection: center, width and height.
 
@@ -183,11 +187,6 @@ def class_names(value: Sequence[dict[str, Any]]) -> list[str]:
     return [item["class"] for item in value]
 
 
-def box_overlaps(pool: Sequence[dict[str, Any]]) -> np.ndarray:
-    """(n, n) intersection over union of each pair of boxes."""
-    return pair_overlaps(pool, pool)
-
-
 def pair_overlaps(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """(n, m) intersection over union of boxes."""
     a, b = (np.array([item["box"] for item in items], np.float64).reshape(-1, 4) for items in (first, second))
@@ -195,3 +194,11 @@ def pair_overlaps(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[s
     common = (high - low).clip(min=0).prod(axis=2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
     return common / np.maximum(areas[0][:, None] + areas[1] - common, 1e-12)
+
+
+def median_boxes(items: Items) -> list[dict[str, Any]]:
+    """Returns the box of each class whose coordinates are the medians of its boxes."""
+    return [
+        {"class": name, "box": np.median([item["box"] for item in some], axis=0).tolist()}
+        for name, some in by_class(items).items()
+    ]

@@ -35,6 +35,7 @@ from maskweave.values.items import (
     first_class,
     overlapping_once,
 )
+from maskweave.values.matching import Items, best_items, by_class, matched_counts
 from maskweave.values.metrics import Metric, f1_of_labels, label_f1
 from maskweave.values.oriented import EDGES, corners, overlaps, same_yaw
 from maskweave.values.remarks import remark
@@ -339,30 +340,27 @@ def lifted(item: Mapping[str, Any], camera: cameras.Camera, constants: Sequence[
     return {**item, "center": center.tolist(), "size": size, "yaw": yaw}
 
 
-def matched_boxes(prediction: Mapping[str, Any], truth: Mapping[str, Any], least: float = 0.25) -> np.ndarray:
-    """(true positives, false positives, false negatives) of boxes; pairs of one class are matched from the largest overlap down to `least`."""
-    found, true = prediction["boxes"], truth["boxes"]
-    overlap = item_overlaps(found, true)
-    overlap[np.array(class_names(found))[:, None] != np.array(class_names(true))] = -1
-    right = 0
-    while overlap.size and overlap.max() >= least:
-        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
-        overlap[row], overlap[:, column] = -1, -1
-        right += 1
-    return np.array([right, len(found) - right, len(true) - right])
+def matched_boxes(prediction: Mapping[str, Any], truth: Mapping[str, Any]) -> np.ndarray:
+    """(true positives, false positives, false negatives) of boxes; matches overlap by at least 0.25."""
+    return _matched(prediction["boxes"], truth["boxes"])
+
+
+def _matched(found: Items, true: Items) -> np.ndarray:
+    return matched_counts(found, true, item_overlaps, 0.25)
 
 
 def best_boxes(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the boxes with the highest F1 among the median boxes of the classes."""
-    items = [item for value in values for item in value["boxes"]]
-    candidates = []
-    for name in sorted(set(class_names(items))):
-        middle = np.median(as_rows([item for item in items if item["class"] == name]), axis=0).tolist()
-        candidates.append({"class": name, "center": middle[:3], "size": middle[3:6], "yaw": middle[6]})
-    right = [sum(int(matched_boxes({"boxes": [box]}, value)[0]) for value in values) for box in candidates]
-    order = np.argsort(-np.array(right), kind="stable")
-    scores = 2 * np.cumsum(np.array(right)[order]) / (len(values) * np.arange(1, len(order) + 1) + len(items))
-    return {"boxes": [candidates[k] for k in order[: int(np.argmax(scores)) + 1]]} if candidates else {"boxes": []}
+    return {"boxes": best_items([value["boxes"] for value in values], _matched, median_boxes)}
+
+
+def median_boxes(items: Items) -> list[dict[str, Any]]:
+    """Returns the box of each class whose numbers are the medians of its boxes."""
+    found = []
+    for name, some in by_class(items).items():
+        middle = np.median(as_rows(some), axis=0).tolist()
+        found.append({"class": name, "center": middle[:3], "size": middle[3:6], "yaw": middle[6]})
+    return found
 
 
 def _descriptions(form: Tensor) -> tuple[Tensor, Tensor]:

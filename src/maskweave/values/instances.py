@@ -37,6 +37,7 @@ from maskweave.values.items import (
     first_class,
     overlapping_once,
 )
+from maskweave.values.matching import Items, by_class, panoptic_quality
 from maskweave.values.metrics import Metric, label_f1
 
 MAX_INSTANCES = 2048
@@ -76,7 +77,7 @@ class Instances(ValueType):
     python: ClassVar[str] = 'list of {"class": str, "mask": bool (*size)}'
     kinds: ClassVar[tuple[str, ...]] = ("sequence",)
     mergeable = True
-    default_metrics = ("f1",)
+    default_metrics = ("f1", "pq")
     sees_color = True
 
     size: tuple[int, ...] = ()
@@ -193,12 +194,15 @@ class Instances(ValueType):
         return InstancesCodec(name, self, max_tokens, text)
 
     def metrics(self, parse: TextLabels | None = None) -> dict[str, Metric]:
-        """`f1`: of the multisets of classes, over the whole set."""
-        return {"f1": label_f1(partial(as_labels, parse=class_names))}
+        """Over the whole set, `f1`: of the multisets of classes; `pq`: panoptic quality, of the masks."""
+        return {
+            "f1": label_f1(partial(as_labels, parse=class_names)),
+            "pq": panoptic_quality(mask_overlaps, self.classes, typical_masks),
+        }
 
     def merge(self, values: Sequence[list[dict[str, Any]]], overlap: float) -> list[dict[str, Any]]:
         pool = [item for value in values for item in value]
-        return overlapping_once(pool, mask_overlaps(pool), overlap) if pool else []
+        return overlapping_once(pool, mask_overlaps(pool, pool), overlap) if pool else []
 
     def natural_size(self) -> Size:
         return self.size[0], self.size[1]
@@ -212,12 +216,22 @@ class Instances(ValueType):
         return draw_annotations(annotations, self.classes, size, over, blank=self.natural_size())
 
 
-def mask_overlaps(pool: Sequence[dict[str, Any]]) -> np.ndarray:
-    """(n, n) intersection over union of each pair of masks."""
-    masks = np.stack([item["mask"].ravel() for item in pool]).astype(np.float32)
-    common = masks @ masks.T
-    area = masks.sum(axis=1)
-    return common / np.maximum(area[:, None] + area - common, 1)
+def mask_overlaps(first: Items, second: Items) -> np.ndarray:
+    """(n, m) intersection over union of masks."""
+    if not first or not second:
+        return np.zeros((len(first), len(second)))
+    a, b = (np.stack([item["mask"].ravel() for item in items]).astype(np.float32) for items in (first, second))
+    common = (a @ b.T).astype(np.float64)
+    return common / np.maximum(a.sum(axis=1)[:, None] + b.sum(axis=1) - common, 1)
+
+
+def typical_masks(items: Items) -> list[dict[str, Any]]:
+    """Returns a mask of each class: the points that at least half as many of its masks have as the point that most have."""
+    found = []
+    for name, some in by_class(items).items():
+        counts = np.sum([item["mask"] for item in some], axis=0)
+        found.append({"class": name, "mask": counts >= max(1, counts.max() / 2)})
+    return found
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:
