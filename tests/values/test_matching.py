@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -114,23 +115,22 @@ def test_an_overlap_of_one_half_is_no_match_of_the_panoptic_quality() -> None:
     assert metric.score(true, two) == pytest.approx((1 + 0) / 2), "the mean of the classes that occur"
 
 
-@pytest.mark.parametrize("name", ["boxes", "instances"])
-def test_no_other_typical_items_are_better_than_the_best_constant(scenes_catalog: Catalog, name: str) -> None:
-    value = scenes_catalog[name].value
-    metric, typical = (
-        value.metrics()[value.default_metrics[1]],
-        {"boxes": median_boxes, "instances": typical_masks}[name],
-    )
-    kinds = [item["class"] for item in Scenes(scenes_catalog, 1, seed=0)[0][name]][:1] + ["blue cone"]
-    truth = []
-    rng = np.random.default_rng(0)
-    for n in range(12):
-        low = 0.2 + 0.05 * rng.random()
-        rows = np.zeros(value.size, bool) if name == "instances" else None
-        if rows is not None:
-            rows[int(low * rows.shape[0]) : 40] = True
-        items = [{"class": k, "box": [low, low, 0.8, 0.8], "mask": rows} for k in kinds[: 1 + n % 2]]
-        truth.append([{key: item[key] for key in ("class", "box" if rows is None else "mask")} for item in items])
+def placed(kind: str, name: str, low: float) -> dict[str, Any]:
+    """A box or mask from a height downwards."""
+    if kind == "boxes":
+        return box(name, 0.2, low, 0.8, 0.8)
+    mask = np.zeros((64, 64), bool)
+    mask[int(low * 64) : 51, 12:52] = True
+    return {"class": name, "mask": mask}
+
+
+@pytest.mark.parametrize(("name", "typical"), [("boxes", median_boxes), ("instances", typical_masks)])
+def test_no_other_typical_items_are_better_than_the_best_constant(
+    scenes_catalog: Catalog, name: str, typical: Callable[[Any], list[dict[str, Any]]]
+) -> None:
+    value, rng = scenes_catalog[name].value, np.random.default_rng(0)
+    metric, kinds = value.metrics()[value.default_metrics[1]], ("red cube", "blue cone")
+    truth = [[placed(name, kind, rng.uniform(0.2, 0.25)) for kind in kinds[: 1 + n % 2]] for n in range(12)]
     best = metric.best_constant(truth)
     every = typical([item for items in truth for item in items])
     assert len(best) == 2 and metric.score([best] * 12, truth) > 0.7
