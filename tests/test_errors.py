@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskweave.errors import shown
+from maskweave.errors import reason, said, shown
 
 
 @dataclass
@@ -52,6 +52,11 @@ class Pair:
 )
 def test_values_are_shown_short(value: Any, text: str) -> None:
     assert shown(value) == text
+
+
+def test_messages_of_other_libraries_are_one_short_line() -> None:
+    assert reason(OSError("no\n  such file")) == "no such file" and said(KeyError("a")) == "KeyError: 'a'"
+    assert reason(ValueError("x" * 301)) == "x" * 300
 
 
 class Counted(list):

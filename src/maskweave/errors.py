@@ -26,9 +26,18 @@ class FullDisk(MaskweaveError):
     """The disk filled up while writing; nothing half-written remains."""
 
 
+LONGEST_REASON = 300
+"""Characters of another library's message that are repeated."""
+
+
+def reason(error: Exception) -> str:
+    """Returns the message of another library's error in one line."""
+    return " ".join(str(error).split())[:LONGEST_REASON]
+
+
 def said(error: Exception) -> str:
     """Returns an error of the user's code in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {reason(error)}"
 
 
 def shown(value: Any, limit: int = 80) -> str:

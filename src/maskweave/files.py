@@ -300,7 +300,7 @@ def parse_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+            twice, _ = Counter(key for key, _ in pairs).most_common()[0]
             raise ValueError(f"the key {shown(twice)} appears twice; remove one")
         return found
 

@@ -20,7 +20,8 @@ class Progress:
         self._bar: Any = None  # rich's, on a terminal
         self._task: Any = None
         self._start = self._last = time.monotonic()
-        self._first, self._printed = done, -1
+        self._first = done
+        self._printed: int | None = None
         self._info: dict[str, Any] = {}
         if stream is not None and stream.isatty():
             self._open_bar(stream)

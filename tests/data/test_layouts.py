@@ -10,6 +10,7 @@ from miniatures import ade20k, cifar, coco_panoptic, diode, hypersim, imagenet, 
 from PIL import Image
 
 from maskweave.data.labeled import ClassFolders, LabeledPictures
+from maskweave.data.layouts.base import parse_place
 from maskweave.data.opening import absolute, open_data
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.modality.catalogs import Catalog, catalog_from
@@ -108,6 +109,13 @@ def test_imagenet(flat: bool, tmp_path: Path) -> None:
     for i in range(len(val)):
         brightness = val[i]["photo"].mean()
         assert val.labels[i] == round(brightness / 100), "class 0 is dark, class 2 is bright"
+
+
+def test_a_path_may_have_spaces(tmp_path: Path) -> None:
+    place = parse_place(f"layout: diode val {tmp_path}/my own data")
+    assert place is not None and place.root == str(tmp_path.resolve() / "my own data")
+    assert str(place) == f"layout: diode val {place.root}" and parse_place(str(place)) == place
+    assert parse_place(str(tmp_path)) is None
 
 
 def test_what_is_no_such_layout_is_told(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Tables as data sets: csv manifests, parquet and folders of Hugging Face `datasets`, read by row and imported with the files' own bytes."""
 
 import csv
+import datetime
 import io
 import json
 import pickle
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from maskweave.data import arrow
+from maskweave.data.cells import NamedFiles, cell_part
 from maskweave.data.csv_table import CsvTable
 from maskweave.data.import_source import import_data
 from maskweave.data.opening import open_data
@@ -316,6 +318,14 @@ def save_datasets(root: Path, count: int) -> Path:
     labels = {"animal": {"names": ["dog", "cat"], "_type": "ClassLabel"}}
     (root / "dataset_info.json").write_text(json.dumps({"features": labels}))
     return root
+
+
+def test_times_and_arrays_inside_structures_become_texts_and_lists(tmp_path: Path) -> None:
+    """Parquet files have types that JSON lacks."""
+    entry = catalog_from({"modalities": {"tags": {"id": 1, "kind": "grid", "value": {"type": "tags", "classes": ["a", "b"]}}}}, "x")["tags"]  # fmt: skip
+    cell = {"day": datetime.date(2026, 1, 2), "bins": np.arange(3), "n": np.int64(7)}
+    part = cell_part(cell, entry, "cell", NamedFiles(tmp_path), paths=False)
+    assert part is not None and json.loads(part.content) == {"day": "2026-01-02", "bins": [0, 1, 2], "n": 7}
 
 
 def test_a_folder_of_datasets(tmp_path: Path, catalog: Catalog) -> None:

@@ -39,6 +39,14 @@ from maskweave.values.weights import CLIPPED_AT, Weighting
 SMALL = {"width": 32, "heads": 2, "depth": 1, "decoder_depth": 1, "loss": "mse", "quantizer": {"type": "fsq", "levels": [8, 8, 8]}}  # fmt: skip
 
 
+def test_an_entry_without_weights_has_none() -> None:
+    own = catalog()
+    sample = {"ivar": np.ones((16, 1), np.float32), "flux": np.zeros((16, 1), np.float32)}
+    assert scaled_weights_of([sample], own["ivar"]) is None
+    weights_of_flux = scaled_weights_of([sample], own["flux"])
+    assert weights_of_flux is not None and np.array_equal(weights_of_flux[0], np.ones((16, 1)))
+
+
 def catalog(**changes: Any) -> Catalog:
     entries: dict[str, Any] = {
         "flux": {"id": 1, "kind": "grid", "grid": [4], "value": {"type": "map", "size": [16], "range": [-4, 4], "outside": "clip", "missing": "nan"}, "weight": "ivar", "tokenizer": SMALL},

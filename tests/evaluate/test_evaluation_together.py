@@ -16,6 +16,7 @@ from maskweave.evaluate.run import evaluate, write_rows
 from maskweave.generate.bundle import load
 from maskweave.modality.catalogs import load_catalog
 from maskweave.report.clips import ClipRow, ClipTable, packed, unpacked
+from maskweave.training import gathering
 from maskweave.training.distributed import connect
 from maskweave.training.gathering import Gathered, gather
 from maskweave.training.processes import run_together
@@ -66,6 +67,13 @@ def test_sheets_are_those_of_one_process(folders: dict[str, Path]) -> None:
         assert np.array_equal(one, two)
     pages = [(folders[name] / "report.html").read_text().replace(name, "") for name in ("one", "two")]
     assert pages[0].count("<img") == pages[1].count("<img") > 0
+
+
+def test_one_process_gathers_without_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "connect", lambda device: pytest.fail("joined a group"))
+    tensors = {"a": torch.ones(2, requires_grad=True)}
+    [found] = gather("cpu", {"x": 1}, tensors)
+    assert found.facts == {"x": 1} and torch.equal(found.tensors["a"], torch.ones(2))
 
 
 def exchanged(folder: Path) -> None:

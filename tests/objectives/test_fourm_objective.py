@@ -17,6 +17,7 @@ from maskweave.masking.fourm import MaskingConfig, MaskSampler, Mixture
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.models.fourm import FourM, FourMConfig
+from maskweave.objectives import fourm
 from maskweave.objectives.cross_entropy import cross_entropy, smoothed_cross_entropy
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.synthetic.scenes import Scenes
@@ -151,6 +152,17 @@ def test_only_the_modality_itself_is_smoothed() -> None:
     assert not [name for name in smoothed.state_dict() if "smoothing" in name]
     (_, before), (_, after) = plain(batch), smoothed(batch)
     assert {name for name in before if before[name].item() != after[name].item()} == {"loss/spectrum"}
+
+
+def test_smoothed_losses_are_not_computed_by_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks know only the one right id."""
+    batch = tiny_batch(CATALOG, seed=3)
+    objective = FourMObjective(build(CATALOG).model, "mod", {"spectrum": np.array([1, 0.5], np.float32)})
+    loss, metrics = objective(batch)
+    monkeypatch.setattr(fourm, "by_chunks", lambda rows, head: True)
+    by_chunks, found = objective(batch)
+    assert torch.allclose(loss, by_chunks, atol=1e-6)
+    assert metrics["loss/spectrum"] == pytest.approx(found["loss/spectrum"].item(), abs=1e-6)
 
 
 def test_scalars_of_a_catalog_are_smoothed() -> None:

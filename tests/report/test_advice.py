@@ -120,6 +120,11 @@ class TestHistories:
         (text,) = overfits(losses(lambda s: 3 - 2 * s, lambda s: 2 + 4 * (s - 0.4) ** 2))
         assert text.startswith("overfits since step 400: the validation loss rose from 2 to 3.44; set early_stopping")
 
+    def test_two_validations_after_the_best_show_it_and_one_does_not(self) -> None:
+        (text,) = overfits(losses(lambda s: 3 - 2 * s, lambda s: 2 + 20 * (s - 0.8) ** 2))
+        assert text.startswith("overfits since step 800: the validation loss rose from 2 to 2.8; set early_stopping")
+        assert overfits(losses(lambda s: 3 - 2 * s, lambda s: 2 + 80 * (s - 0.9) ** 2)) == []
+
     @pytest.mark.parametrize(
         ("training", "held_out"),
         [

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from small_bundle import scenes, small_bundle
 
 from maskweave.errors import BadSample, MaskweaveError
@@ -188,6 +189,22 @@ def test_endless_sources_give_1000_samples_of_seed_1(bundle: Bundle, monkeypatch
     assert [(one["data"], one["samples"], one["seed"]) for one in asked] == [
         ("scenes", 1000, 1), ("scenes", 3, 1), ("scenes", 1000, 0), ("scenes", 3, 9), ("a/folder", 0, None),
     ]  # fmt: skip
+
+
+def test_an_index_needs_a_run_whose_data_are_found_from_any_folder(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(sources, "open_source", lambda *given: opened.append(given))
+    for source, is_found in (("data", False), (str(tmp_path / "data"), True), ("scenes", True), ("s3://a/b", True)):
+        recipe = {"catalog": "scenes", "data": {"source": source}, "train": {"steps": 1}}
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        if is_found:
+            sources.open_indexed("", bundle.catalog, run=str(tmp_path))
+        else:
+            with pytest.raises(MaskweaveError, match=r"data\.source is the relative path 'data', .* such as /"):
+                sources.open_indexed("", bundle.catalog, run=str(tmp_path))
+    assert len(opened) == 3
 
 
 def test_an_index_that_names_code_needs_leave(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,9 @@
 """Loading batches: errors arrive as they are, and everything that goes to a GPU is page-locked."""
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -94,3 +98,29 @@ def test_errors_arrive_as_they_are(workers: int) -> None:
     next(stream)
     with pytest.raises(MaskweaveError, match="^sample 2 is broken$"):
         next(stream)
+
+
+def test_what_has_no_tensors_is_not_copied() -> None:
+    item = {"names": ["a", "b"]}
+    assert in_one_buffer(item, pin=False) is item
+
+
+WORKER = """
+import time
+from maskweave.training.loading import _ignore_stops
+_ignore_stops()
+print("ready", flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="workers end otherwise here")
+def test_a_worker_ends_with_its_parents_signal_alone() -> None:
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+    kill = "import os, signal, sys; os.kill(int(sys.argv[1]), signal.SIGTERM)"
+    subprocess.run([sys.executable, "-c", kill, str(worker.pid)], check=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(0.5)  # a launcher's signal, which all processes get
+    worker.terminate()
+    assert worker.wait(60) == 0

@@ -26,6 +26,9 @@ def test_strong_differences_are_told_chance_is_not() -> None:
     )
     assert differing_shares([0, 1], [1, 2], CLASSES) == "", "so few say nothing"
     assert differing_shares([], [1], CLASSES) == ""
+    tenth, twentieth = [0] * 200 + [1] * 1800, [0] * 100 + [1] * 1900
+    assert differing_shares(tenth, twentieth, CLASSES) == "", "0.05 is not above 0.05"
+    assert "cat 10% and 5%" in differing_shares(tenth, [0] * 98 + [1] * 1902, CLASSES)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import yaml
 from rasterio.transform import from_origin
 from small_transfer import catalog, make_bundle, write_recipe
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import LackingSample, MaskweaveError
 from maskweave.generate.tile_scene import save_tiled
 from maskweave.masking.inputs import read_inputs
 from maskweave.modality.catalogs import Catalog
@@ -23,11 +23,12 @@ from maskweave.objectives.classes import ClassLoss, dice_loss, median_frequency_
 from maskweave.synthetic.scenes import Scenes
 from maskweave.transfer import linear_start
 from maskweave.transfer.build import build_objective, load_transferred
-from maskweave.transfer.data import TransferBatches, open_examples
+from maskweave.transfer.data import Examples, TransferBatches, open_examples
 from maskweave.transfer.linear_start import start_from_linear
 from maskweave.transfer.recipe import load_transfer
 from maskweave.transfer.run import run_transfer
 from maskweave.transfer.shares import answers
+from maskweave.transfer.target import Target, make_target
 from maskweave.transfer.task import fit_facts
 
 
@@ -176,12 +177,38 @@ def test_what_is_refused(changes: dict[str, Any], message: str, start: Path, tmp
 class Gaps(Scenes):
     """Scenes of which every other lacks its picture."""
 
+    lacked = "rgb"
+
     def __init__(self, catalog: Catalog, samples: int = 0, seed: int = 0):
         super().__init__(catalog, samples, seed)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         sample = super().__getitem__(i)
-        return {name: value for name, value in sample.items() if name != "rgb" or i % 2}
+        return {name: value for name, value in sample.items() if name != self.lacked or i % 2}
+
+
+class DepthGaps(Gaps):
+    lacked = "depth"
+
+
+def test_a_target_may_not_be_missing_even_if_inputs_may() -> None:
+    for inputs in (["rgb", "depth"], ["rgb"]):
+        examples = Examples(
+            DepthGaps(catalog(), 4), catalog(), inputs, make_target(catalog(), "depth", ""), partial=True
+        )
+        assert {*examples[1]} == {"rgb", "depth"}
+        with pytest.raises(LackingSample, match="has no depth"):
+            examples[0]
+    count = Examples(
+        Gaps(catalog(), 4),
+        catalog(),
+        ["rgb", "caption"],
+        make_target(catalog(), "metadata", "object_count"),
+        partial=True,
+    )
+    assert {*count[0]} == {"caption", "metadata"} and {*count[1]} == {"rgb", "caption", "metadata"}
+    folders = Examples(Gaps(catalog(), 4), catalog(), ["rgb", "caption"], Target(None, "", ()), partial=True)
+    assert folders._is_target("rgb") is False
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from maskweave.arguments import check_arguments
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, reason
 from maskweave.files import write_aside, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.masking.batch import Slots
@@ -230,9 +230,8 @@ def _write(
         except (MaskweaveError, OSError):
             raise
         except Exception as error:  # whatever torch and ONNX raise about code that they cannot trace or write
-            reason = " ".join(str(error).split())[:300]
             raise MaskweaveError(
-                f"{path.name}: torch cannot export this part ({reason}); use it with maskweave"
+                f"{path.name}: torch cannot export this part ({reason(error)}); use it with maskweave"
             ) from error
         tried = samples(TRIED)
         traced, expected = (_as_tuple(program(*one.values())) for one in (given, tried))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, reason
 from maskweave.generate.request import Sample
 from maskweave.label.teachers.transformers import lost_weights
 from maskweave.modality.catalogs import Catalog
@@ -47,9 +47,8 @@ class VisionEncoder:
             )
             settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(folder_or_hub_id)
         except Exception as error:  # transformers, safetensors and huggingface_hub have no common class
-            reason = " ".join(str(error).split())[:300]
             raise MaskweaveError(
-                f"{folder_or_hub_id}: expected the folder of a run, or a vision model that transformers can open, found neither ({reason})"
+                f"{folder_or_hub_id}: expected the folder of a run, or a vision model that transformers can open, found neither ({reason(error)})"
             ) from error
         if lost := lost_weights(report):
             raise MaskweaveError(

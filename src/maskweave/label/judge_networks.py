@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskweave.errors import MaskweaveError, shown
+from maskweave.errors import MaskweaveError, reason, shown
 from maskweave.evaluate.judges import ClipJudge, InceptionJudge, Judge, PerceptualJudge
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.request import Sample
@@ -47,8 +47,7 @@ class PictureTextEncoder(VisionEncoder):
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder_or_hub_id, trust_remote_code=False)
         except Exception as error:  # transformers and tokenizers have no common class
-            reason = " ".join(str(error).split())[:300]
-            raise MaskweaveError(f"{folder_or_hub_id}: its tokenizer cannot be opened ({reason})") from error
+            raise MaskweaveError(f"{folder_or_hub_id}: its tokenizer cannot be opened ({reason(error)})") from error
         # Without a tokenizer's files, transformers makes one that knows only special tokens.
         if not {*self.tokenizer.get_vocab()} - {*self.tokenizer.all_special_tokens}:
             raise MaskweaveError(f"{folder_or_hub_id}: has no files of a tokenizer; copy all files of the model")

@@ -3,7 +3,7 @@
 `dirichlet_budgets` is 4M's (https://arxiv.org/abs/2312.06647, appendix). `first_budgets` and `target_numbers` are those of AION-1
 (https://arxiv.org/abs/2510.17960, section 4), which leave little of the budget empty where modalities have very different lengths.
 
-Dimension letters: B samples, M modalities, T tokens of all modalities of a sample, R rounds.
+Dimension letters: B samples, M modalities, T tokens of all modalities of a sample.
 """
 
 import numpy as np
@@ -32,9 +32,8 @@ def dirichlet_budgets(alpha_BM: np.ndarray, capacity_BM: np.ndarray, total: int,
     draw_BM = np.where(possible_B[:, None], log_gamma(alpha_BM, rng.stream(0)), 0.0)
     share_BM = np.exp(draw_BM - draw_BM.max(axis=1, keepdims=True))
     budget_BM = np.floor(share_BM / share_BM.sum(axis=1, keepdims=True) * total).astype(np.int64) * possible_B[:, None]
-    rest_B = np.where(possible_B, total - budget_BM.sum(axis=1), 0)
-    R = int(rest_B.max(initial=0))
-    if R:
+    rest_B = (total - budget_BM.sum(axis=1)) * possible_B
+    if rest_B.any():
         b = np.repeat(np.arange(B), rest_B)  # a new sample for each remaining token
         number = np.arange(len(b)) - np.repeat(np.cumsum(rest_B) - rest_B, rest_B)
         winner = log_gamma(alpha_BM[b], rng[b].stream(1 + number)).argmax(axis=1)

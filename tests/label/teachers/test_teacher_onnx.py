@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -62,6 +63,19 @@ def test_numbers_at_each_point(tmp_path: Path, batch: int | str) -> None:
     np.testing.assert_allclose(
         asked(other, squares())[1].value, expected(squares()[1], slice(None, None, -1)), atol=1e-4
     )
+
+
+def test_pictures_of_another_size_are_resized_as_pillow_does(tmp_path: Path) -> None:
+    """Bicubic, over as many pixels as become one."""
+    whole = {"size": [16, 16], "mean": [0.0] * 3, "std": [1.0] * 3}
+    entry = grid(type="map", size=[16, 16], channels=3, range=[-20, 20])
+    teacher = teacher_of(entry, model(tmp_path / "m.onnx"), "map-estimation", picture=whole)
+    for picture in (
+        photograph // 2 + 64 for photograph in photographs()
+    ):  # far from black and white, which Pillow clips to twice
+        small = np.asarray(Image.fromarray(picture).resize((16, 16), Image.Resampling.BICUBIC))
+        found = teacher._input(picture)[0].movedim(0, -1).numpy() * 255  # type: ignore[attr-defined]
+        assert np.abs(found - small).max() < 1.5 and small.std() > 5
 
 
 def test_labels_have_the_picture_s_size(tmp_path: Path) -> None:

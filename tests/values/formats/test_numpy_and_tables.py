@@ -54,6 +54,13 @@ def test_one_array_needs_no_name_and_an_npy_has_none() -> None:
     assert array.dtype == np.int32 and array.dtype.isnative and array.flags.writeable
 
 
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_both_versions_of_npy_are_read(version: tuple[int, int]) -> None:
+    buffer, truth = io.BytesIO(), np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.lib.format.write_array(buffer, truth, version=version)
+    np.testing.assert_equal(stored(buffer.getvalue(), "npy").array, truth)
+
+
 def test_vectors_in_rows_and_columns() -> None:
     for content, ending in (
         (b"1.5,2,-3\n", "csv"),

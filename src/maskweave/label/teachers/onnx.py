@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, reason
 from maskweave.files import digest
 from maskweave.generate.request import Sample
 from maskweave.label.teachers.base import TaskTeacher, TeacherLabel
@@ -126,9 +126,8 @@ class OnnxTeacher(TaskTeacher):
             try:
                 (output,) = self.session.run([self.output], {self.input.name: filled})
             except Exception as error:  # onnxruntime's exceptions have no common class
-                reason = " ".join(str(error).split())[:300]
                 raise MaskweaveError(
-                    f"{self.where}: cannot compute pictures of {self.picture.size}: {reason}"
+                    f"{self.where}: cannot compute pictures of {self.picture.size}: {reason(error)}"
                 ) from error
             results.append(output[: len(some)])
         return np.concatenate(results)
@@ -180,5 +179,4 @@ def _session(path: Path, device: torch.device, where: str) -> tuple[Any, str]:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers), onnxruntime.__version__
     except Exception as error:  # onnxruntime's exceptions have no common class
-        reason = " ".join(str(error).split())[:300]
-        raise MaskweaveError(f"{where}: cannot be opened as a model in the ONNX format ({reason})") from error
+        raise MaskweaveError(f"{where}: cannot be opened as a model in the ONNX format ({reason(error)})") from error

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import yaml
 
-from maskweave.errors import MaskweaveError, shown
+from maskweave.errors import MaskweaveError, reason, shown
 from maskweave.generate.request import Sample
 from maskweave.hub import folder_of
 from maskweave.label.teachers.base import TaskTeacher, TeacherLabel
@@ -75,9 +75,8 @@ class TransformersTeacher(TaskTeacher):
                 trust_remote_code=False,
             )
         except Exception as error:  # transformers, safetensors and huggingface_hub have no common class
-            reason = " ".join(str(error).split())[:300]
             raise MaskweaveError(
-                f"{self.where}: cannot be opened for the task {settings.task!r}; expected a model of transformers for it, with safetensors weights ({reason})"
+                f"{self.where}: cannot be opened for the task {settings.task!r}; expected a model of transformers for it, with safetensors weights ({reason(error)})"
             ) from error
         finally:
             if bars:

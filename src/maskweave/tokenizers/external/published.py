@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, reason
 from maskweave.modality.entry import Modality
 from maskweave.modality.external import ExternalSpec
 from maskweave.nn.weights import fingerprint
@@ -86,9 +86,8 @@ class PublishedTokenizer(nn.Module, ExternalTokenizer):
                 **options,
             )
         except Exception as error:  # the libraries have no common class
-            reason = " ".join(str(error).split())[:300]
             raise MaskweaveError(
-                f"{self.where}: cannot be opened as {self.architecture} of {self.library}; expected its config.json and safetensors weights ({reason})"
+                f"{self.where}: cannot be opened as {self.architecture} of {self.library}; expected its config.json and safetensors weights ({reason(error)})"
             ) from error
         finally:
             if bars:
