@@ -8,6 +8,7 @@ import pytest
 
 from maskweave.config import build, check_types, names, pairs, plain, plain_changes, renamed_key, whole_number
 from maskweave.errors import MaskweaveError
+from maskweave.families.base import ModelSettings
 
 
 @dataclass(frozen=True)
@@ -431,3 +432,9 @@ def test_types_in_words():
     with pytest.raises(MaskweaveError, match="key 'other' is missing; expected one of a, 1"):
         build(Needs, {"row": []}, "here")
     assert build(Needs, {"row": [1], "other": 1}, "here") == Needs((1.0,), 1)
+
+
+def test_settings_of_another_family_are_told():
+    """Variants that a field chooses, instead of a tag."""
+    with pytest.raises(MaskweaveError, match=r"unknown key 'model\.group_size'; it is only valid if model\.family is 'contrastive'"):  # fmt: skip
+        build(ModelSettings, {"family": "m3ae", "group_size": 4}, "here", "model")
