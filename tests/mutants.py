@@ -44,7 +44,7 @@ SWAPPED = {
 """What takes the place of an operator."""
 SILENT = ("_shown", "shown", "describe", "print", "say", "warn", "warning")
 """Calls whose arguments are words for people."""
-MOST_FILES = 8
+MOST_FILES = 16
 """Test files that run for one fault, beside those that look at every module."""
 OF_ALL = ("test_declarations.py", "test_settings.py", "test_constants.py")
 WALL = 10
