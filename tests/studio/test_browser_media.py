@@ -206,6 +206,7 @@ def drag(page: Any, canvas: Any, start: tuple[int, int], end: tuple[int, int]) -
     page.mouse.up()
 
 
+@pytest.mark.slow
 def test_requests_beyond_the_queue_are_refused(context: Any, studio: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one runs, the second one waits, the third one is told; then the second one gets its result."""
     from maskweave.studio import page

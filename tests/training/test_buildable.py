@@ -166,6 +166,7 @@ def test_shipped_recipes_are_valid(path: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "nothing is written"
 
 
+@pytest.mark.slow
 def test_the_largest_model_takes_no_memory(tmp_path: Path) -> None:
     """In a process of its own, which may not take as much as the weights of XL would: 2.8 billion of them."""
     program = (

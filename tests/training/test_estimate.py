@@ -52,13 +52,14 @@ def test_counting_changes_nothing() -> None:
     assert all(p.grad is None and p.device.type == "cpu" for p in objective.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "flops", "activations"),
     [
         ("4m-7-b", 407e6, 0.166e12, 17.3e9 / 128),
-        pytest.param("4m-21-b", 762e6, 0.336e12, 21e9 / 64, marks=pytest.mark.slow),
-        pytest.param("4m-21-l", 1457e6, 1.14e12, 55e9 / 64, marks=pytest.mark.slow),
-        pytest.param("4m-21-xl", 4325e6, 4.42e12, 110e9 / 64, marks=pytest.mark.slow),
+        ("4m-21-b", 762e6, 0.336e12, 21e9 / 64),
+        ("4m-21-l", 1457e6, 1.14e12, 55e9 / 64),
+        ("4m-21-xl", 4325e6, 4.42e12, 110e9 / 64),
     ],
 )
 def test_the_published_sizes(name: str, parameters: float, flops: float, activations: float) -> None:

@@ -319,6 +319,7 @@ def average_precision(found: list[list[Any]], truth: list[list[Any]], name: str,
     return float(np.mean([max(precision[recall >= r], default=0.0) for r in np.linspace(0, 1, 101)]))
 
 
+@pytest.mark.slow
 def test_arkitscenes(start: Path, tmp_path: Path) -> None:
     """The scenes' kinds of objects are taken for the classes of the data set; validation has the scans of training, so that something is found."""
     classes = load_suite("arkitscenes").entries["room_boxes"]["value"]["classes"]

@@ -74,7 +74,7 @@ def test_shipped_recipes_ask_for_what_their_start_has(path: Path) -> None:
             ["mIoU", *(f"IoU {name}" for name in ("floor", "wall", "cube", "sphere", "cylinder", "cone"))],
         ),
         pytest.param({"target": "depth"}, ["AbsRel", "delta1"], marks=pytest.mark.slow),
-        ({"target": "normal"}, ["angle"]),
+        pytest.param({"target": "normal"}, ["angle"], marks=pytest.mark.slow),
         ({"target": "boxes"}, ["AP", "AP50"]),
         (
             {"target": "boxes3d", "catalog": "scenes-3d", "head": {"width": 16, "depth": 2, "queries": 0}},
