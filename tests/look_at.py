@@ -1,9 +1,9 @@
 """What to look at when a test fails: the place in the package, the changes that the test is about, and the command that runs it alone."""
 
 import ast
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from subprocess import run  # by name: a test may have replaced subprocess.run when it fails
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,7 +36,7 @@ def _imported(path: Path) -> set[str]:
 def changed_files() -> list[str]:
     """Returns the files with changes that are not committed; none outside a checkout."""
     try:
-        found = subprocess.run(["git", "diff", "--name-only", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+        found = run(["git", "diff", "--name-only", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     except OSError:
         return []
     return found.stdout.splitlines()

@@ -434,7 +434,7 @@ def test_types_in_words():
     assert build(Needs, {"row": [1], "other": 1}, "here") == Needs((1.0,), 1)
 
 
-def test_settings_of_another_family_are_told():
+def test_settings_of_another_family_are_named():
     """Variants that a field chooses, instead of a tag."""
     with pytest.raises(MaskweaveError, match=r"unknown key 'model\.group_size'; it is only valid if model\.family is 'contrastive'"):  # fmt: skip
         build(ModelSettings, {"family": "m3ae", "group_size": 4}, "here", "model")

@@ -56,7 +56,7 @@ def test_values_are_shown_short(value: Any, text: str) -> None:
 
 def test_messages_of_other_libraries_are_one_short_line() -> None:
     assert reason(OSError("no\n  such file")) == "no such file" and said(KeyError("a")) == "KeyError: 'a'"
-    assert reason(ValueError("x" * 301)) == "x" * 300
+    assert reason(ValueError("x" * 301)) == "x" * 300 and reason(MemoryError()) == "MemoryError"
 
 
 class Counted(list):

@@ -30,14 +30,14 @@ LONGEST_REASON = 300
 """Characters of another library's message that are repeated."""
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException | None) -> str:
     """Returns the message of another library's error in one line."""
-    return " ".join(str(error).split())[:LONGEST_REASON]
+    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
 
 
 def said(error: Exception) -> str:
     """Returns an error of the user's code in one line."""
-    return f"{type(error).__name__}: {reason(error)}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST_REASON]}"
 
 
 def shown(value: Any, limit: int = 80) -> str:

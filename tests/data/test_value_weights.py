@@ -17,7 +17,7 @@ from maskweave.data.opening import open_data
 from maskweave.data.reading import read
 from maskweave.data.token_store import entry_fingerprint
 from maskweave.data.transforms import fit
-from maskweave.data.weights import scaled_weights_of, weights_of
+from maskweave.data.weights import scaled_together, scaled_weights_of, weights_of
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate import run as evaluation
 from maskweave.files import write_yaml
@@ -43,6 +43,7 @@ def test_an_entry_without_weights_has_none() -> None:
     own = catalog()
     sample = {"ivar": np.ones((16, 1), np.float32), "flux": np.zeros((16, 1), np.float32)}
     assert scaled_weights_of([sample], own["ivar"]) is None
+    assert scaled_together(None, own["flux"]) is None and scaled_together([np.ones((16, 1))], None) is None
     weights_of_flux = scaled_weights_of([sample], own["flux"])
     assert weights_of_flux is not None and np.array_equal(weights_of_flux[0], np.ones((16, 1)))
 

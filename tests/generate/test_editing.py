@@ -10,7 +10,7 @@ from tiny_catalog import TEXT, tiny
 from maskweave.errors import MaskweaveError
 from maskweave.generate.editing import grid_region, keep_rest, sequence_region, touched
 from maskweave.generate.token_state import TokenState
-from maskweave.modality.catalogs import Catalog
+from maskweave.modality.catalogs import Catalog, catalog_from
 from maskweave.tokenizers.sequence import SequenceTokenizer
 from maskweave.tokenizers.text import TextTokenizer
 
@@ -101,6 +101,39 @@ def test_patches_of_the_same_picture_lose_the_region_too() -> None:
     assert (started["codes"].mask[0] == ~anew.flatten()).all() and not started["codes"].mask[1].any()
     assert (rest["photo"].mask[0] == ~anew.flatten()).all() and rest["photo"].mask[1].all()
     assert set(rest) == {"photo", "spectrum"} and given["photo"].mask.all() and given["codes"].mask.all()
+
+
+def test_tokens_of_another_grid_of_the_same_picture_are_all_lost() -> None:
+    """Each token of a row, as TiTok writes it, may tell of the whole picture."""
+    value = {"type": "image", "size": [8, 8], "channels": 3}
+    row = {
+        "id": 2,
+        "kind": "grid",
+        "grid": [3],
+        "source": "photo",
+        "value": value,
+        "tokenizer": {"external": "a/b", "codes": 16},
+    }
+    entries = {"photo": {"id": 1, "kind": "grid", "grid": [4, 4], "value": value}, "row": row}
+    catalog = catalog_from({"modalities": entries}, "own")
+    given = {
+        "photo": TokenState(np.ones((2, 16), bool), np.zeros((2, 16), int)),
+        "row": TokenState(np.ones((2, 3), bool), np.zeros((2, 3), int)),
+    }
+    corner = np.zeros((8, 8), bool)
+    corner[0, 0] = True
+    rest, started = keep_rest(catalog, given, [{"photo": corner}, {"photo": np.zeros((8, 8), bool)}])
+    assert rest["row"].mask.tolist() == [[False] * 3, [True] * 3] and started["photo"].mask.sum(axis=1).tolist() == [
+        15,
+        16,
+    ]
+    second = grid_region(np.array([False, True, False]), catalog["row"], np.random.default_rng(0))
+    rest, started = keep_rest(catalog, given, [{"row": second}, {}])
+    assert not rest["photo"].mask[0].any() and rest["photo"].mask[1].all()
+    assert started["row"].mask[0].tolist() == [True, False, True]
+    assert grid_region(1 / 3, catalog["row"], np.random.default_rng(0)).sum() == 1
+    with pytest.raises(MaskweaveError, match="expected a mask of 1 axes or a share"):
+        grid_region([0.0, 0.0, 0.5, 0.5], catalog["row"], np.random.default_rng(0))
 
 
 def text_region(what, text="a red cube on a red table") -> list[str]:

@@ -89,3 +89,11 @@ def test_how_many_neighbors_are_equal(changes: int, is_flat: bool) -> None:
     assert FLAT == 0.5
     row = np.repeat(np.arange(changes + 1), [11 - changes] + [1] * changes)[None]
     assert row.shape[1] == 11 and (class_ids([row], [None]) is not None) == is_flat
+
+
+@pytest.mark.parametrize(("last", "count"), [(2 * MOST_CLASSES - 1, 2 * MOST_CLASSES), (2 * MOST_CLASSES, None)])
+def test_few_large_levels_are_no_classes(last: int, count: int | None) -> None:
+    flat = np.zeros((16, 16), np.int64)
+    flat[8:] = last
+    found = class_ids([flat], [None])
+    assert (found and found[0]) == count

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from maskweave.init.commented import COLUMN, WIDTH, Line, commented
 from maskweave.init.dense import MOST_CHANNELS, _axes
 from maskweave.init.finding import Finding
-from maskweave.init.words import class_ids, decide_ids, decide_json, decide_text
+from maskweave.init.words import _is_logarithmic, class_ids, decide_ids, decide_json, decide_text
 
 
 def of_texts(*texts: str) -> Finding:
@@ -136,3 +138,17 @@ def test_a_long_second_axis_of_one_length_is_channels() -> None:
         f"arrays of shape (length, {wide}) are read as {wide} channels over one axis",
     )
     assert _axes([(20, wide), (20, wide)], False) == (2, 1, "")
+
+
+def test_a_comment_stands_behind_its_line_while_there_is_room() -> None:
+    room = WIDTH - COLUMN - len("  # ")
+    behind, above = (commented([Line("key", 1, "x" * length)]).splitlines() for length in (room, room + 1))
+    assert len(behind) == 1 and len(behind[0]) == WIDTH and behind[0].endswith("x" * room)
+    assert above == [f"# {'x' * (room + 1)}", "key: 1"]
+
+
+def test_numbers_are_logarithmic_by_their_ratios_not_their_size() -> None:
+    assert not _is_logarithmic(np.linspace(100, 1000, 50).tolist()), "one decade"
+    assert not _is_logarithmic(np.linspace(10, 10_000, 500).tolist()), "three decades, evenly spread"
+    assert _is_logarithmic(np.geomspace(10, 10_000, 50).tolist())
+    assert _is_logarithmic(np.geomspace(1e-5, 1e-2, 50).tolist())

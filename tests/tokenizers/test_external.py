@@ -58,7 +58,7 @@ def waves(*lengths: int) -> list[np.ndarray]:
 
 
 def test_every_architecture_is_tested() -> None:
-    assert {*SOUNDS, *PICTURES.values(), "titok"} == {*ARCHITECTURES}  # TiTok: test_titok.py
+    assert {*SOUNDS, *PICTURES.values()} == {*ARCHITECTURES}
 
 
 LIBRARY: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {

@@ -92,6 +92,48 @@ def test_settings_that_old_files_lack_are_those_of_the_first_models(tmp_path: Pa
     assert np.array_equal(ids, expected["codes"])
 
 
+@pytest.mark.parametrize(
+    ("blocks", "widths", "tokens", "codes", "parameters", "tensors"),
+    [
+        ((24, 24), (1024, 1024), 32, (4096, 12), 641_054_735, 692),
+        ((12, 12), (768, 768), 64, (4096, 12), 204_814_095, 404),
+        ((8, 8), (512, 512), 128, (4096, 12), 83_674_639, 308),
+        ((12, 24), (768, 1024), 64, (8192, 64), 390_016_148, 459),
+        ((12, 24), (768, 1024), 128, (8192, 64), 390_179_988, 459),
+        ((8, 24), (512, 1024), 256, (8192, 64), 330_260_884, 411),
+    ],
+    ids=["l32", "b64", "s128", "bl64", "bl128", "sl256"],
+)
+def test_the_published_sizes(
+    blocks: tuple[int, int],
+    widths: tuple[int, int],
+    tokens: int,
+    codes: tuple[int, int],
+    parameters: int,
+    tensors: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Networks of these shapes have as many parameters and tensors as the published code makes."""
+    monkeypatch.undo()
+    is_legacy = codes == (4096, 12)
+    config = titok.TiTokConfig(
+        256, *codes, tokens, 16, 16, use_l2_norm=is_legacy, finetune_decoder=is_legacy, is_legacy=is_legacy
+    )
+    shapes: dict[str, tuple[int, ...]] = {
+        "latent_tokens": (tokens, widths[0]),
+        "decoder.decoder_embed.weight": (widths[1], codes[1]),
+    }
+    for side, count in zip(("encoder", "decoder"), blocks, strict=True):
+        shapes |= {f"{side}.transformer.{n}.ln_1.bias": (1,) for n in range(count)}
+    if is_legacy:
+        channels = (128, 128, 256, 256, 512)
+        shapes |= {f"pixel_decoder.up.{n}.block.1.conv1.weight": (c, c, 3, 3) for n, c in enumerate(channels)}
+        shapes |= {"pixel_quantize.embedding.weight": (1024, 256), "pixel_decoder.conv_in.weight": (512, 256, 3, 3)}
+    with torch.device("meta"):
+        network = titok.TiTok(config, titok.Shapes(shapes, "x"))
+    assert sum(p.numel() for p in network.parameters()) == parameters and len(network.state_dict()) == tensors
+
+
 # Faults
 
 
@@ -128,13 +170,16 @@ def weights(edit: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], 
         (state(codebook_size="many"), r"config\.json: 'codebook_size' expects a whole number, found 'many'"),
         (state(num_latent_tokens=0), r"num_latent_tokens is 0; expected 1 to 65,536; get the tokenizer again"),
         (state(token_size=1 << 40), r"token_size is 1099511627776; expected 1 to 65,536"),
-        (state(vit_enc_patch_size=7), "pictures of 32 pixels cannot be made of patches of 7"),
-        (change(lambda c: c["dataset"]["preprocessing"].update(crop_size=28)), "pictures of 28 pixels cannot .* of 8"),
+        (state(vit_enc_patch_size=7), "crop_size 32 is not a multiple of the patch size 7"),
+        (change(lambda c: c["dataset"]["preprocessing"].update(crop_size=28)), "crop_size 28 is not a multiple of the patch size 8"),
         (change(lambda c: c.pop("dataset")), r"config\.json: key 'crop_size' is missing"),
         (state(num_latent_tokens=5), r"of another shape: .*latent_token_positional_embedding \(6, 16\), expected \(5, 16\)"),
-        (weights(lambda w: w.pop("latent_tokens")), r"model\.safetensors: latent_tokens is missing; expected a multiple"),
-        (weights(lambda w: w.update(latent_tokens=torch.ones(6, 15))), r"latent_tokens is of shape \(6, 15\); expected a"),
-        (weights(lambda w: w.pop("encoder.ln_pre.bias")), r"missing in the file: encoder\.ln_pre\.bias"),
+        (weights(lambda w: w.pop("latent_tokens")), r"model\.safetensors: latent_tokens is missing; get the"),
+        (weights(lambda w: w.update(latent_tokens=torch.ones(6, 15))), r"latent_tokens has the shape \(6, 15\); expected 1 to 65,536, a multiple of 8, at axis 1"),
+        (weights(lambda w: w.update(latent_tokens=torch.ones(0, 1 << 31))), r"latent_tokens has the shape \(0, 2147483648\)"),
+        (weights(lambda w: w.update({f"encoder.transformer.{n}.x": torch.ones(1) for n in range(300)})), "has 300 blocks enc"),
+        (weights(lambda w: w.pop("encoder.ln_pre.bias")), r"'photo': .* missing in the file: encoder\.ln_pre\.bias"),
+        (state(vit_dec_patch_size=32), r"missing|another shape"),
         (weights(lambda w: w.pop("pixel_decoder.up.1.block.1.conv1.weight")), r"up\.1\.block\.1\.conv1\.weight is missing"),
         (weights(lambda w: w["encoder.conv_out.bias"].fill_(torch.nan)), "encoder.conv_out.bias: has values from nan"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"{}"), r"model\.safetensors"),
@@ -151,6 +196,10 @@ def test_damaged_files_are_named(fault: Callable[[Path], None], problem: str, tm
     ("given", "problem"),
     [
         ({"grid": (2, 3)}, r"have the grid \[6\], but the entry's is \[2, 3\]; set grid: \[6\]"),
+        (
+            {"size": (100, 100)},
+            r"takes pictures of 32×32 pixels, but value\.size is \[100, 100\]; set it to \[32, 32\]",
+        ),
         ({"size": (16, 32)}, r"takes pictures of 32×32 pixels, but value\.size is \[16, 32\]; set it to \[32, 32\]"),
         ({"codes": 16}, r"has 32 codes, but tokenizer\.codes is 16; set it to 32"),
     ],

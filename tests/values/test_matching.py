@@ -140,6 +140,16 @@ def test_no_other_typical_items_are_better_than_the_best_constant(
     assert metric.best_constant([[], []]) == []
 
 
+def test_a_rare_class_is_part_of_the_best_constant_of_the_panoptic_quality(scenes_catalog: Catalog) -> None:
+    """The quality is the mean of the classes, so that a class in one of ten samples counts as much as one in all."""
+    metric = scenes_catalog["instances"].value.metrics()["pq"]
+    truth = [[placed("instances", kind, 0.2) for kind in kinds] for kinds in [["red cube"]] * 9 + [["blue cone"]]]
+    best = metric.best_constant(truth)
+    assert [item["class"] for item in best] == ["blue cone", "red cube"]
+    assert metric.score([best] * 10, truth) > metric.score([best[1:]] * 10, truth)
+    assert metric.score([best] * 10, truth) == pytest.approx((9 / 9.5 + 1 / 5.5) / 2)
+
+
 def test_typical_items_are_those_of_each_class() -> None:
     boxes = [box("dog", 0, 0, 0.2, 0.2), box("cat", 0.1, 0, 0.3, 1), box("cat", 0.3, 0, 0.5, 1)]
     assert [*by_class(boxes)] == ["cat", "dog"]

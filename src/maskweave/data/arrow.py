@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskweave.data.mirror import version
-from maskweave.errors import BadSample, MaskweaveError, shown
+from maskweave.errors import BadSample, MaskweaveError, reason, shown
 from maskweave.files import read_json, read_json_object
-from maskweave.values.files import brief
 from maskweave.values.formats.base import needs
 
 PARQUET = "parquet"
@@ -77,7 +76,7 @@ class ArrowTable:
         except MaskweaveError:
             raise
         except Exception as error:  # pyarrow raises many types of errors on damaged files
-            raise BadSample(f"{self.where(i)}: damaged ({brief(error)}); replace the file") from error
+            raise BadSample(f"{self.where(i)}: damaged ({reason(error)}); replace the file") from error
 
     def cells(self, start: int, stop: int, column: str) -> Any:
         """Returns the cells of consecutive rows: one array (rows, …) of numbers if they are numbers or lists of them, otherwise a list."""
@@ -105,7 +104,7 @@ class ArrowTable:
             raise
         except Exception as error:  # pyarrow raises many types of errors on damaged files
             file = self._files[self._batches[number][0]]
-            raise BadSample(f"{file}: column {name}: damaged ({brief(error)}); replace the file") from error
+            raise BadSample(f"{file}: column {name}: damaged ({reason(error)}); replace the file") from error
 
     def is_text(self, name: str) -> bool:
         return name in self.texts
@@ -179,7 +178,7 @@ class ParquetTable(ArrowTable):
                 with pq.ParquetFile(path) as file:
                     metadata, schema = file.metadata, file.schema_arrow
             except Exception as error:
-                raise MaskweaveError(f"{path}: is not a complete parquet file ({brief(error)}); replace it") from error
+                raise MaskweaveError(f"{path}: is not a complete parquet file ({reason(error)}); replace it") from error
             if number == 0:
                 self._describe(schema, _features(schema))
             elif set(schema.names) != set(self.columns):
@@ -271,7 +270,7 @@ class DatasetsFolder(ArrowTable):
                     files.append(batches)
                 except Exception as error:
                     raise MaskweaveError(
-                        f"{path}: is missing or not a complete arrow file ({brief(error)}); save the data set again"
+                        f"{path}: is missing or not a complete arrow file ({reason(error)}); save the data set again"
                     ) from error
             self._open = os.getpid(), files
         return self._open[1]

@@ -99,8 +99,14 @@ def keep_rest(
                 continue
             started[target].mask[b] = field.mask[b] & ~touched(region, modality.grid).flatten()
             for n in twins:
-                rest[n].mask[b] &= ~touched(region, catalog[n].grid).flatten()
+                rest[n].mask[b] &= ~revealed(region, catalog[n].grid).flatten()
     return rest, started
+
+
+def revealed(region: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Returns which cells of another grid of the same source would reveal a region: those that it touches; all if the grid has other axes, as each of its
+    tokens may tell of the whole value then."""
+    return touched(region, grid) if len(grid) == region.ndim else np.full(grid, region.any())
 
 
 def grid_region(region: Region, modality: Modality, rng: np.random.Generator) -> np.ndarray:
@@ -123,10 +129,8 @@ def grid_region(region: Region, modality: Modality, rng: np.random.Generator) ->
         return _box(region, modality, where)
     mask = np.asarray(region)
     if mask.dtype.kind not in "bui" or mask.ndim != len(modality.grid) or not mask.size:
-        axes = "(height, width)" if flat else f"{len(modality.grid)} axes"
-        raise MaskweaveError(
-            f"{where}: found {mask.dtype} of shape {mask.shape}; expected a mask of {axes}, a box [xmin, ymin, xmax, ymax] or a share"
-        )
+        axes = "(height, width), a box [xmin, ymin, xmax, ymax]" if flat else f"{len(modality.grid)} axes"
+        raise MaskweaveError(f"{where}: found {mask.dtype} of shape {mask.shape}; expected a mask of {axes} or a share")
     return _center(mask != 0, modality) if flat else mask != 0
 
 

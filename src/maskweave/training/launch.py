@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from maskweave import ranks
+from maskweave.errors import reason
 from maskweave.ranks import ONLY_FINISH, WHOLE, JobPart
 
 T = TypeVar("T")
@@ -223,9 +224,8 @@ def fail_unexpectedly(prefix: str) -> NoReturn:
         with contextlib.suppress(Exception):
             if _launch().has_failed(1.0):
                 _exit(1)
-        reason = " ".join(str(error).split())[:200]
         fail(
-            f"{prefix}another process of this job ended or lost its connection ({reason}); run the same command again to resume"
+            f"{prefix}another process of this job ended or lost its connection ({reason(error)}); run the same command again to resume"
         )
     fail(traceback.format_exc())
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.errors import MaskweaveError, shown
+from maskweave.errors import MaskweaveError, reason, shown
 from maskweave.values import files, formats
 from maskweave.values.base import Loss, ValueType, refuse
 from maskweave.values.formats.base import Selection, Stored
@@ -126,7 +126,7 @@ def of_tensor(value: Any, where: str) -> Any:
         return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise refuse(
-            where, f"a tensor that cannot become an array ({files.brief(error)})", "a dense tensor or an array"
+            where, f"a tensor that cannot become an array ({reason(error)})", "a dense tensor or an array"
         ) from error
 
 

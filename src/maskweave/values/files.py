@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskweave.errors import BadSample
+from maskweave.errors import BadSample, reason
 from maskweave.files import parse_json
 from maskweave.limits import VALUE_SETTING, limits_in_force, setting_in_force, whole_setting
 from maskweave.values.remarks import remark
@@ -244,7 +244,7 @@ class _opened:
             return error
         if isinstance(error, Image.DecompressionBombError):
             return BadSample(f"{self.where}: the picture is too large: {error}; expected at most {MAX_PIXELS:,} pixels")
-        fault = f"no {' or '.join(self.formats)}" if isinstance(error, UnidentifiedImageError) else brief(error)
+        fault = f"no {' or '.join(self.formats)}" if isinstance(error, UnidentifiedImageError) else reason(error)
         return BadSample(  # Pillow raises many types of errors on broken files
             f"{self.where}: corrupt or truncated {self.ending} picture of {len(self.content):,} bytes ({fault}); replace the file"
         )
@@ -284,9 +284,4 @@ def read_json_value(content: bytes, where: str) -> Any:
     try:
         return parse_json(read_text(content, where))
     except (ValueError, RecursionError) as error:
-        raise BadSample(f"{where}: corrupt or truncated JSON ({brief(error)}); replace the file") from error
-
-
-def brief(error: Exception) -> str:
-    """Returns the message of another library's error on one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise BadSample(f"{where}: corrupt or truncated JSON ({reason(error)}); replace the file") from error

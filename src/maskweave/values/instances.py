@@ -229,7 +229,9 @@ def typical_masks(items: Items) -> list[dict[str, Any]]:
     """Returns a mask of each class: the points that at least half as many of its masks have as the point that most have."""
     found = []
     for name, some in by_class(items).items():
-        counts = np.sum([item["mask"] for item in some], axis=0)
+        counts = np.zeros(some[0]["mask"].shape, np.int64)
+        for item in some:
+            counts += item["mask"]
         found.append({"class": name, "mask": counts >= max(1, counts.max() / 2)})
     return found
 

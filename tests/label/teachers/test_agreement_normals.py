@@ -25,6 +25,14 @@ def test_numbers_that_differ_as_much_as_they_vary_weigh_one_half() -> None:
     np.testing.assert_allclose(found.value, [[1, 1 / 2, 1 / 5, 0, 1 / 10]])
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_nothing_is_known_nothing_agrees() -> None:
+    teacher = opened(DEPTH, WEIGHT, by="agreement", **{"with": "other"})
+    nothing = np.full((2, 3), np.nan, np.float32)
+    (found,) = teacher([{"one": nothing, "other": np.ones((2, 3), np.float32)}])
+    assert found.value.shape == (2, 3) and not found.value.any()
+
+
 def test_relative_numbers_are_aligned_first() -> None:
     a = np.arange(12, dtype=np.float32).reshape(3, 4)
     plain, aligned = (

@@ -22,9 +22,8 @@ ARCHITECTURES: dict[str, type[PublishedTokenizer]] = {
     "janus_vqgan": JanusTokenizer,
     "emu3_vqgan": Emu3Tokenizer,
     "VQModel": VQModelTokenizer,
-    "titok": TiTokTokenizer,
 }
-"""By `model_type`, or `_class_name` for diffusers, of `config.json`; TiTok's has neither."""
+"""By `model_type`, or `_class_name` for diffusers, of `config.json`."""
 CONFIG = "config.json"
 INDEXES = "*.safetensors.index*.json"
 """Pattern of lists that say which file a weight is in; a variant has a name after `index`."""
@@ -100,8 +99,10 @@ def open_published(modality: Modality, spec: ExternalSpec, folder: Path) -> Publ
         raise MaskweaveError(
             f"{where}: its {CONFIG} has quantization_config, which loads further libraries; expected unquantized weights; choose such a tokenizer, or remove the key if they are"
         )
-    kind = "titok" if is_titok(config) else config.get("model_type") or config.get("_class_name")
-    if kind not in ARCHITECTURES:
+    if is_titok(config):
+        return TiTokTokenizer(modality, spec, folder)
+    kind = config.get("model_type") or config.get("_class_name")
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise MaskweaveError(
             f"{where}: is {shown(kind)}, which is not one of the tokenizers that can be opened; expected {known}, or code of your own, python: package.module:function"
         )

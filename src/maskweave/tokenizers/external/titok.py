@@ -1,4 +1,4 @@
-"""TiTok (https://arxiv.org/abs/2406.07550): a picture as a row of tokens that have no places in it. The network, with the names of the published files.
+"""TiTok (https://arxiv.org/abs/2406.07550): a picture as a row of tokens that are not tied to positions. The network, with the names of the published files.
 
 Dimension letters: B batch, H and W pixels, P pixels along each axis of a patch, G patches along each axis, M patches, K tokens, D width, V codes, T width of a
 code, U codes of the pixel decoder, C channels, h and w points of a feature map.
@@ -24,7 +24,8 @@ HEAD_WIDTH = 64
 GROUPS = 32
 """Groups of the pixel decoder's norms."""
 MOST = 1 << 16
-"""Largest number that `config.json` may state."""
+"""Largest number that `config.json` may state, and largest length of an axis of the weights."""
+MOST_BLOCKS = 200
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,12 @@ def open_titok(folder: Path, config: Mapping[str, Any], where: str) -> "TiTok":
         where: names the tokenizer in messages.
 
     Raises:
-        MaskweaveError: it is of a kind without codes or pixels, or `config.json` and the weights do not make a network.
+        MaskweaveError: the model has continuous tokens, or no pixel decoder; or `config.json` and the weights do not make a network.
     """
     data = config.get("dataset")
     preprocessing = data.get("preprocessing") if isinstance(data, dict) else None
-    stated = {**config["model"]["vq_model"], **(preprocessing if isinstance(preprocessing, dict) else {})}
+    sizes = preprocessing if isinstance(preprocessing, dict) else {}
+    stated = {**config["model"]["vq_model"], **{key: sizes[key] for key in ("crop_size",) if key in sizes}}
     if stated.get("quantize_mode") == "vae":
         raise MaskweaveError(f"{where}: is a TiTok with continuous tokens; choose one whose tokens are codes")
     known = {field.name for field in fields(TiTokConfig)}
@@ -80,15 +82,23 @@ def open_titok(folder: Path, config: Mapping[str, Any], where: str) -> "TiTok":
         )
         raise MaskweaveError(f"{where}: {lacks} cannot make pictures; choose a finished TiTok")
     for patch in (c.vit_enc_patch_size, c.vit_dec_patch_size):
-        if c.crop_size % patch or (c.is_legacy and patch & (patch - 1)):
+        if c.crop_size % patch:
             raise MaskweaveError(
-                f"{where}: config.json: pictures of {c.crop_size} pixels cannot be made of patches of {patch}; get the tokenizer again"
+                f"{where}: config.json: crop_size {c.crop_size} is not a multiple of the patch size {patch}; get the tokenizer again"
             )
+    if c.is_legacy and c.vit_dec_patch_size & (c.vit_dec_patch_size - 1):
+        raise MaskweaveError(
+            f"{where}: config.json: vit_dec_patch_size is {c.vit_dec_patch_size}; expected a power of two, as each level of the pixel decoder doubles the sides; "
+            "get the tokenizer again"
+        )
     with open_tensors(folder / WEIGHTS) as opened:
         shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in [*opened.keys()]}
     with torch.device("meta"):
         network = TiTok(c, Shapes(shapes, f"{where}: {WEIGHTS}"))
-    take_tensors(network, folder / WEIGHTS)
+    try:
+        take_tensors(network, folder / WEIGHTS)
+    except MaskweaveError as error:
+        raise MaskweaveError(f"{where}: {error}") from error
     return network
 
 
@@ -102,19 +112,30 @@ class Shapes:
         """Returns the length of an axis.
 
         Raises:
-            MaskweaveError: there is no such weight or axis, or its length is no multiple of `multiple`.
+            MaskweaveError: there is no such weight or axis, or its length is no multiple of `multiple`, or very large.
         """
-        shape = self.shapes.get(name, ())
-        if axis >= len(shape) or not shape[axis] or shape[axis] % multiple:
-            found = f"of shape {shape}" if name in self.shapes else "missing"
+        if name not in self.shapes:
+            raise MaskweaveError(f"{self.where}: {name} is missing; get the tokenizer again")
+        shape = self.shapes[name]
+        if axis >= len(shape) or not 1 <= shape[axis] <= MOST or shape[axis] % multiple:
+            of = f", a multiple of {multiple}" if multiple > 1 else ""
             raise MaskweaveError(
-                f"{self.where}: {name} is {found}; expected a multiple of {multiple} at axis {axis}; get the tokenizer again"
+                f"{self.where}: {name} has the shape {shape}; expected 1 to {MOST:,}{of}, at axis {axis}; get the tokenizer again"
             )
         return shape[axis]
 
     def count(self, prefix: str) -> int:
-        """Returns how many numbered parts there are below a prefix that ends with a dot."""
-        return len({name[len(prefix) :].split(".")[0] for name in self.shapes if name.startswith(prefix)})
+        """Returns how many numbered parts there are below a prefix that ends with a dot.
+
+        Raises:
+            MaskweaveError: there are more than any published model has.
+        """
+        found = len({name[len(prefix) :].split(".")[0] for name in self.shapes if name.startswith(prefix)})
+        if found > MOST_BLOCKS:
+            raise MaskweaveError(
+                f"{self.where}: has {found:,} blocks {prefix}N; expected at most {MOST_BLOCKS}; get the tokenizer again"
+            )
+        return found
 
 
 class TiTok(nn.Module):
@@ -174,7 +195,7 @@ class Codebook(nn.Module):
 
 
 class TiTokTrunk(nn.Module):
-    """The transformer of encoder and decoder: over one token of no use, the patches, and the picture's tokens."""
+    """The transformer of encoder and decoder: over a class token that is never read, the patches, and the picture's tokens."""
 
     def __init__(self, width: int, layers: int, patches: int, tokens: int):
         super().__init__()

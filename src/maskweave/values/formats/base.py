@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskweave.errors import BadSample, MaskweaveError
+from maskweave.errors import BadSample, MaskweaveError, reason
 from maskweave.values import files
 
 MAX_LISTED, MAX_NAME = 12, 60
@@ -103,7 +103,7 @@ def faults(kind: str, where: str) -> Iterator[None]:
     except (MaskweaveError, MemoryError):
         raise
     except Exception as error:  # libraries raise many types of errors on broken files
-        raise BadSample(f"{where}: corrupt or truncated {kind} ({files.brief(error)}); replace the file") from error
+        raise BadSample(f"{where}: corrupt or truncated {kind} ({reason(error)}); replace the file") from error
 
 
 def check_array(shape: Sequence[int], dtype: np.dtype, where: str) -> int:

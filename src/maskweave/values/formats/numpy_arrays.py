@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from maskweave.errors import BadSample
-from maskweave.values import files
+from maskweave.errors import BadSample, reason
 from maskweave.values.formats.base import Selection, Stored, check_array, choose, faults, native
 
 AT_ONCE = 2**20
@@ -42,7 +41,7 @@ def read_header(stream: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtyp
         shape, fortran, dtype = read(stream)
     except Exception as error:  # NumPy parses the header as Python code, which raises several types of errors
         raise BadSample(
-            f"{where}: not a NumPy array, or its header is damaged ({files.brief(error)}); save it with numpy.save"
+            f"{where}: not a NumPy array, or its header is damaged ({reason(error)}); save it with numpy.save"
         ) from error
     if not all(type(n) is int and n >= 0 for n in shape):
         raise BadSample(f"{where}: its header is damaged (shape {shape}); save it with numpy.save")
