@@ -99,7 +99,7 @@ def test_the_card_of_a_run(tiny_run: Path, tmp_path: Path, capsys: pytest.Captur
         "library_name": "maskweave", "tags": ["maskweave", "fourm", "multimodal"], "pipeline_tag": "any-to-any", "license": "apache-2.0",
     }  # fmt: skip
     assert "# me/scenes" in body and "maskweave.load('me/scenes')" in body
-    assert body.count("| `") == 11 + 2 * 8, "modalities, and scores with one input"
+    assert body.count("| `") == 11 + 2 * 9, "modalities, and scores with one input"
     assert "| `rgb` | `depth` | AbsRel (lower) | " in body and "Trained from scratch" in body
     assert main(["card", str(tiny_run), "--out", str(tmp_path / "README.md")]) == 0
     assert (tmp_path / "README.md").read_text().startswith("---\nlibrary_name")

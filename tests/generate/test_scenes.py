@@ -8,7 +8,7 @@ from maskweave.values.image import Image
 from maskweave.values.map import Map
 
 
-def test_tiles_beyond_the_edge_have_the_entrys_size() -> None:
+def test_tiles_beyond_the_edge_have_the_size_of_the_entry() -> None:
     picture = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
     plane = open_plane(picture, Modality("scene", 1, "patches", Image(size=(4, 4), channels=3), grid=(2, 2)))
     assert plane.shape == (5, 6) and plane.size == (4, 4)

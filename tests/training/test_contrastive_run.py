@@ -40,6 +40,8 @@ CONTENT = {
     },
 }  # fmt: skip
 
+RECIPES = Path(__file__).parents[2] / "recipes"
+
 
 def write(folder: Path, **changes) -> Path:
     path = folder / "own.yaml"
@@ -135,7 +137,7 @@ def test_its_costs_are_estimated() -> None:
     """All patches are encoded, where M3AE encodes a quarter of them and decodes all with a small decoder."""
     costs = []
     for name in ("contrastive-scenes", "m3ae-scenes"):
-        recipe = load_recipe(name)
+        recipe = load_recipe(RECIPES / f"{name}.yaml")
         costs.append(estimate(recipe, recipe.load_catalog()))
     assert costs[0].parameters < costs[1].parameters and costs[0].flops > costs[1].flops
 
