@@ -65,8 +65,9 @@ def open_titok(folder: Path, config: Mapping[str, Any], where: str) -> "TiTok":
     """
     data = config.get("dataset")
     preprocessing = data.get("preprocessing") if isinstance(data, dict) else None
-    sizes = preprocessing if isinstance(preprocessing, dict) else {}
-    stated = {**config["model"]["vq_model"], **{key: sizes[key] for key in ("crop_size",) if key in sizes}}
+    stated = dict(config["model"]["vq_model"])
+    if isinstance(preprocessing, dict) and "crop_size" in preprocessing:
+        stated["crop_size"] = preprocessing["crop_size"]
     if stated.get("quantize_mode") == "vae":
         raise MaskweaveError(f"{where}: is a TiTok with continuous tokens; choose one whose tokens are codes")
     known = {field.name for field in fields(TiTokConfig)}
@@ -139,7 +140,7 @@ class Shapes:
 
 
 class TiTok(nn.Module):
-    """Pictures of `side` × `side` pixels, in [0, 1], to `num_latent_tokens` codes and back.
+    """Pictures of `crop_size` × `crop_size` pixels, in [0, 1], to `num_latent_tokens` codes and back.
 
     Raises:
         MaskweaveError: the shapes are not those of such a network.
