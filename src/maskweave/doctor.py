@@ -83,7 +83,7 @@ def _requirements() -> list[Requirement]:
 def _own_extras(requirement: Requirement) -> list[Requirement]:
     """Returns what the extras of another package need, such as those of `fsspec[http]`."""
     try:
-        lines = importlib.metadata.requires(requirement.name) or []
+        lines = importlib.metadata.requires(requirement.name) or [] if requirement.extras else []
     except importlib.metadata.PackageNotFoundError:
         return []
     marked = [

@@ -32,12 +32,16 @@ LONGEST_REASON = 300
 
 def reason(error: BaseException | None) -> str:
     """Returns the message of another library's error in one line."""
-    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+    return _one_line(error) or type(error).__name__
 
 
 def said(error: Exception) -> str:
     """Returns an error of the user's code in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST_REASON]}"
+    return f"{type(error).__name__}: {_one_line(error)}"
+
+
+def _one_line(error: BaseException | None) -> str:
+    return " ".join(str(error).split())[:LONGEST_REASON]
 
 
 def shown(value: Any, limit: int = 80) -> str:

@@ -99,14 +99,8 @@ def keep_rest(
                 continue
             started[target].mask[b] = field.mask[b] & ~touched(region, modality.grid).flatten()
             for n in twins:
-                rest[n].mask[b] &= ~revealed(region, catalog[n].grid).flatten()
+                rest[n].mask[b] &= ~touched(region, catalog[n].grid).flatten()
     return rest, started
-
-
-def revealed(region: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-    """Returns which cells of another grid of the same source would reveal a region: those that it touches; all if the grid has other axes, as each of its
-    tokens may tell of the whole value then."""
-    return touched(region, grid) if len(grid) == region.ndim else np.full(grid, region.any())
 
 
 def grid_region(region: Region, modality: Modality, rng: np.random.Generator) -> np.ndarray:
@@ -174,7 +168,10 @@ def sequence_region(
 
 
 def touched(region: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-    """Returns which cells of a grid overlap a region over the same view, even partially."""
+    """Returns which cells of a grid overlap a region over the same view, even partially. If the grid has other axes than the region, any of its tokens may tell of
+    the whole value, so that all overlap."""
+    if len(grid) != region.ndim:
+        return np.full(grid, region.any())
     for axis, cells in enumerate(grid):
         points = region.shape[axis]
         bounds = [(c * points // cells, -(-(c + 1) * points // cells)) for c in range(cells)]

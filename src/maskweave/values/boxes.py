@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskweave.values.average_precision import coco_average_precision, match, precisions
+from maskweave.values.average_precision import Items, coco_average_precision, match, precisions
 from maskweave.values.base import Size, TextLabels, as_labels
 from maskweave.values.bootstrap import Interval, counted_intervals
 from maskweave.values.classes import check_classes
@@ -27,7 +27,7 @@ from maskweave.values.items import (
     first_class,
     overlapping_once,
 )
-from maskweave.values.matching import Items, by_class, matched_f1
+from maskweave.values.matching import by_class, class_names, matched_f1
 from maskweave.values.metrics import Metric, label_f1
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
@@ -180,11 +180,6 @@ class BoxesCodec(Codec):
             else:
                 boxes.append({"class": name, "box": [self.bins.centers[b] for b in bins]})
         return boxes
-
-
-def class_names(value: Sequence[dict[str, Any]]) -> list[str]:
-    """The class of each item."""
-    return [item["class"] for item in value]
 
 
 def pair_overlaps(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
 from maskweave.values import camera as cameras
-from maskweave.values.average_precision import Matches, match, precisions
+from maskweave.values.average_precision import Items, Matches, match, precisions
 from maskweave.values.base import Size, TextLabels, as_labels, refuse
 from maskweave.values.bootstrap import Interval, counted_intervals
-from maskweave.values.boxes import class_names
 from maskweave.values.camera import check_camera, move_camera, rectangle, segments, within_picture
 from maskweave.values.classes import check_classes
 from maskweave.values.codec import Bins, Codec, Slot, TextWriter
@@ -35,7 +34,7 @@ from maskweave.values.items import (
     first_class,
     overlapping_once,
 )
-from maskweave.values.matching import Items, best_items, by_class, matched_counts
+from maskweave.values.matching import best_items, by_class, class_names, matched_counts
 from maskweave.values.metrics import Metric, f1_of_labels, label_f1
 from maskweave.values.oriented import EDGES, corners, overlaps, same_yaw
 from maskweave.values.remarks import remark

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from maskweave.errors import BadSample, MaskweaveError, shown
 from maskweave.values import files
 from maskweave.values.array import as_numbers
+from maskweave.values.average_precision import Items
 from maskweave.values.base import Size, TextLabels, ValueType, as_labels, refuse
-from maskweave.values.boxes import class_names
 from maskweave.values.classes import check_classes
 from maskweave.values.codec import Codec, Slot, TextWriter, corner_distance
 from maskweave.values.geometry import Geometry, box_around, corner_first, resize_nearest
@@ -37,7 +37,7 @@ from maskweave.values.items import (
     first_class,
     overlapping_once,
 )
-from maskweave.values.matching import Items, by_class, panoptic_quality
+from maskweave.values.matching import by_class, class_names, panoptic_quality
 from maskweave.values.metrics import Metric, label_f1
 
 MAX_INSTANCES = 2048
@@ -220,9 +220,14 @@ def mask_overlaps(first: Items, second: Items) -> np.ndarray:
     """(n, m) intersection over union of masks."""
     if not first or not second:
         return np.zeros((len(first), len(second)))
-    a, b = (np.stack([item["mask"].ravel() for item in items]).astype(np.float32) for items in (first, second))
+    a = _rows(first)
+    b = a if second is first else _rows(second)
     common = (a @ b.T).astype(np.float64)
     return common / np.maximum(a.sum(axis=1)[:, None] + b.sum(axis=1) - common, 1)
+
+
+def _rows(items: Items) -> np.ndarray:
+    return np.stack([item["mask"].ravel() for item in items]).astype(np.float32)
 
 
 def typical_masks(items: Items) -> list[dict[str, Any]]:

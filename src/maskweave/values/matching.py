@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from maskweave.values.average_precision import Items
 from maskweave.values.metrics import Metric, f1_of_labels
 
-Items = Sequence[Mapping[str, Any]]
 Overlaps = Callable[[Items, Items], np.ndarray]
 """Returns the (F, T) intersections over union of two lists of items."""
 PANOPTIC = 0.5
@@ -22,7 +22,7 @@ PANOPTIC = 0.5
 def matched(found: Items, true: Items, overlaps: Overlaps, least: float) -> list[tuple[str, float]]:
     """Returns the class and overlap of each match: pairs of one class are matched from the largest overlap down to `least`."""
     overlap_FT = overlaps(found, true)
-    is_same_FT = np.array(_names(found))[:, None] == np.array(_names(true))
+    is_same_FT = np.array(class_names(found))[:, None] == np.array(class_names(true))
     rows, columns = np.nonzero(is_same_FT & (overlap_FT >= least))
     pairs: list[tuple[str, float]] = []
     free_F, free_T = np.ones(len(found), bool), np.ones(len(true), bool)
@@ -34,7 +34,8 @@ def matched(found: Items, true: Items, overlaps: Overlaps, least: float) -> list
     return pairs
 
 
-def _names(items: Items) -> list[str]:
+def class_names(items: Items) -> list[str]:
+    """Returns the class of each item."""
     return [item["class"] for item in items]
 
 
@@ -75,7 +76,7 @@ def _all(values: Sequence[Items]) -> list[Mapping[str, Any]]:
 
 def by_class(items: Items) -> dict[str, list[Mapping[str, Any]]]:
     """Returns the items of each class that occurs, classes in alphabetical order."""
-    return {name: [item for item in items if item["class"] == name] for name in sorted(set(_names(items)))}
+    return {name: [item for item in items if item["class"] == name] for name in sorted(set(class_names(items)))}
 
 
 def panoptic_quality(overlaps: Overlaps, classes: Sequence[str], typical: Callable[[Items], Items]) -> Metric:
@@ -95,7 +96,7 @@ def panoptic_sums(found: Items, true: Items, overlaps: Overlaps, least: float, c
     place = {name: k for k, name in enumerate(classes)}
     for name, overlap in matched(found, true, overlaps, least):
         sums[0, place[name]] += overlap
-    for name in [*_names(found), *_names(true)]:
+    for name in [*class_names(found), *class_names(true)]:
         sums[1, place[name]] += 0.5
     return sums
 
