@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+from page_blocks import PAGES, ROOT, blocks, commands
 from PIL import Image
 
 import maskweave
@@ -28,11 +29,9 @@ from maskweave.training.recipe import load_recipe
 from maskweave.transfer.recipe import load_transfer
 from maskweave.values import value_types
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = Path(maskweave.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "catalog" not in path.relative_to(PACKAGE).parts)
 RECIPES = sorted((ROOT / "recipes").glob("**/*.yaml"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 GROUND = (
     "errors",
@@ -319,18 +318,6 @@ def test_recipes_load_and_say_what_they_cost(path: Path) -> None:
 # README and docs: blocks run, the tree is the tree.
 
 
-def blocks(*languages: str, pages: Sequence[Path] = PAGES) -> list[tuple[str, str]]:
-    """Fenced blocks of these languages, with where they stand. After `<!-- not run: why -->` one is for reading only."""
-    found = []
-    for page in pages:
-        text = page.read_text()
-        for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            if match[1] in languages and not re.search(r"<!-- not run: .+ -->\n+\Z", text[: match.start()]):
-                line = text.count("\n", 0, match.start()) + 1
-                found += [(f"{page.name}:{line}", match[2])]
-    return found
-
-
 def place(item: str) -> str:
     """Of a block's two parts, the one that names its test."""
     return item if re.fullmatch(r"[\w.-]+:\d+", item) else ""
@@ -354,14 +341,6 @@ def test_python_blocks_run(
 
 def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def commands(block: str) -> Iterator[list[str]]:
-    """The words of every command, comments and prompts left out, lines that end in a backslash joined."""
-    for line in block.replace("\\\n", " ").splitlines():
-        words = shlex.split(line.removeprefix("$ "), comments=True)
-        if words:
-            yield words
 
 
 @pytest.mark.parametrize(("where", "block"), blocks("bash", "sh"), ids=place)
