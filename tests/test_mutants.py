@@ -74,7 +74,7 @@ def test_what_fails_without_a_fault_has_noticed_nothing(
     monkeypatch.setattr(mutants, "notices", lambda *_: found)
     monkeypatch.setattr(mutants, "run_tests", lambda *_: without)
     monkeypatch.setattr(sys, "argv", ["mutants.py", "--count=1"])
-    mutants.main()
+    assert mutants.main() == 1 - counted
     assert f"caught {counted} of 1" in capsys.readouterr().out
 
 
@@ -121,3 +121,10 @@ def test_test_files_that_name_what_is_at_a_line_come_first() -> None:
     found = [str(file.relative_to(mutants.ROOT / "tests")) for file in mutants.tests_of(module, line)]
     assert found[: len(mutants.OF_ALL) + 1] == [*mutants.OF_ALL, "test_config.py"]
     assert len(found) == len(mutants.OF_ALL) + mutants.MOST_FILES and "faults/test_arguments.py" in found[:6]
+
+
+@pytest.mark.parametrize("fault", mutants.NAMED, ids=lambda fault: fault.what)
+def test_named_faults_fit_the_code(fault: mutants.NamedFault) -> None:
+    change = mutants.named(fault)
+    assert change.apply(change.path.read_bytes()) != change.path.read_bytes()
+    assert all(path.exists() for path in change.tests)
