@@ -243,8 +243,10 @@ def tests_of(module: Path, line: int) -> list[Path]:
     tests = [*(ROOT / "tests").rglob("test_*.py")]
     parts = module.relative_to(PACKAGE).with_suffix("").parts
     room = [file for file in tests if ROOT / "tests" / parts[0] in file.parents]
-    further = {file for other in users(module, PACKAGE.rglob("*.py")) for file in users(other, tests)}
-    pattern = re.compile(rf"\b({'|'.join(sorted(names_at(module, line))) or '$.'})\b")
+    between = users(module, PACKAGE.rglob("*.py")) + [PACKAGE / "cli" / "main.py"] * (parts[0] == "cli")  # by name
+    further = {file for other in between for file in users(other, tests)}
+    names = {name.removesuffix("_arguments").replace("_", "[_ ]") for name in names_at(module, line)}
+    pattern = re.compile(rf"\b({'|'.join(sorted(names)) or '$.'})\b")
     naming = {file for file in tests if pattern.search(file.read_text(encoding="utf-8"))}
 
     def sorted_of(files: Iterable[Path]) -> list[Path]:
