@@ -267,7 +267,9 @@ def _train_in_parallel(recipe: Recipe, catalog: Catalog, folder: Path, names: li
 
 def _error(folder: Path) -> str:
     path = folder / "error.txt"
-    return path.read_text(encoding="utf-8") if path.exists() else "its process died; see its output above"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    return f"its process died; see the messages above and {folder / 'log.txt'}, then run the same command again to resume"
 
 
 def _train_in_child(recipe: Recipe, catalog: Catalog, folder: Path, name: str, command: str) -> None:
