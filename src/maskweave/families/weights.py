@@ -1,5 +1,6 @@
 """A trained model on disk: `model/config.json`, `model/model.safetensors`, and other files that its family writes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,14 @@ def unfinished(folder: Path) -> MaskweaveError:
     recipe = folder / "recipe.yaml"
     if not recipe.is_file():
         return MaskweaveError(f"{folder}: has no trained model and no recipe.yaml; copy the complete folder again")
-    name = "transfer" if "inputs" in read_yaml(recipe) else "run"
+    name = "transfer" if is_transfer(read_yaml(recipe)) else "run"
     command = shown_command(name, recipe, "--out", folder)
     return MaskweaveError(f"{folder}: no trained model yet; finish the {name} with: {command}")
+
+
+def is_transfer(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe, as plain values, is that of a transfer."""
+    return "inputs" in recipe
 
 
 def load_model(folder: Path, catalog: Catalog) -> nn.Module:

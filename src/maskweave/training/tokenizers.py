@@ -269,7 +269,9 @@ def _error(folder: Path) -> str:
     path = folder / "error.txt"
     if path.exists():
         return path.read_text(encoding="utf-8")
-    return f"its process died; see the messages above and {folder / 'log.txt'}, then run the same command again to resume"
+    log = folder / "log.txt"
+    seen = f"the messages above{f' and {log}' * log.exists()}"
+    return f"its process died; see {seen}, then run the same command again to resume"
 
 
 def _train_in_child(recipe: Recipe, catalog: Catalog, folder: Path, name: str, command: str) -> None:
