@@ -138,8 +138,8 @@ def test_an_unfinished_folder_is_finished_as_the_commands_that_open_it_advise(na
     messages = {}
     for command in OPENING:
         code, said = tried(*(run if word == "RUN" else word for word in command.split()))
-        if name == "transfer" or command != "report RUN":  # it reports on a run what there is
-            assert code == 1, said
+        assert code or (command == "report RUN" and name != "transfer"), said  # it may report what there is
+        if code:
             messages[command] = said
     if name == "transfer":
         with pytest.raises(MaskweaveError) as told:
