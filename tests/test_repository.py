@@ -1,5 +1,6 @@
 """The files around the code: workflows, templates, citation, change log. They agree with pyproject.toml and with each other."""
 
+import ast
 import re
 import shlex
 import tomllib
@@ -144,3 +145,31 @@ def test_test_files_have_names_of_their_own() -> None:
         path.name for path in (ROOT / "tests").rglob("*.py") if path.name not in ("conftest.py", "__init__.py")
     )
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def limits_of(page: str) -> set[str]:
+    """Names and numbers of the limits in a page's section, such as `value_mb` and 100,000."""
+    section = page.split("\n## Limits\n")[1].split("\n## ")[0]
+    named = re.findall(r"MASKWEAVE_\w+|--max-[\w-]+|\b\w+_mb(?=:)", section)
+    numbers = re.findall(r"[\d,]*\d(?: MB)?", section[section.index("YAML aliases") :])
+    return {*named, *numbers}
+
+
+def test_every_promise_of_the_security_page_names_a_test_that_exists() -> None:
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if row[-1] not in ("tested in", "---")]
+    assert len(rows) > 15
+    for row in rows:
+        assert all(cell.strip() for cell in row), row[0]
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", row[-1])
+        assert named and row[-1] == ", ".join(f"`{file}::{test}`" for file, test in named), row[0]
+        for file, test in named:
+            tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+            assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{file}::{test}"
+    limits = limits_of((ROOT / "docs" / "data.md").read_text(encoding="utf-8"))
+    assert {"MASKWEAVE_MAX_VALUE_MB", "--max-value-mb", "text_mb", "100,000", "256 MB", "2,048", "1 MB"} <= limits
+    tested = [row[0] for row in rows if len(row) == 2]
+    assert [
+        limit for limit in sorted(limits) if not any(re.search(rf"(?<![\d,]){limit}\b", row) for row in tested)
+    ] == []

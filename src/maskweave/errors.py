@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shlex
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -42,6 +43,11 @@ def said(error: Exception) -> str:
 
 def _one_line(error: BaseException | None) -> str:
     return " ".join(str(error).split())[:LONGEST_REASON]
+
+
+def shown_command(*words: object) -> str:
+    """Returns a `maskweave` command to copy into a shell, for a message."""
+    return shlex.join(["maskweave", *map(str, words)])
 
 
 def shown(value: Any, limit: int = 80) -> str:

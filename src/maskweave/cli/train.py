@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -12,7 +11,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from maskweave.cli.shared import part_argument, part_of
 from maskweave.config import names
 from maskweave.data.remote import is_remote
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown_command
 from maskweave.evaluate.report import describe_report
 from maskweave.evaluate.run import describe, evaluate
 from maskweave.families.base import families
@@ -95,7 +94,7 @@ def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name:
     }
     if is_remote(given.get("out") or ""):
         raise MaskweaveError(
-            f"--out is {given.out}, but runs write to folders; give a folder, and copy it with 'maskweave upload FOLDER {given.out}'"
+            f"--out is {given.out}, but runs write to folders; give a folder, and copy it with: {shown_command('upload', 'FOLDER', given.out)}"
         )
     folder = Path(given.get("out") or Path("runs") / path.stem)
     typed = [
@@ -103,7 +102,9 @@ def typed_recipe(given: Namespace, read: Callable[..., Any] = load_recipe, name:
         for key, value in overrides.items()
         for word in (f"--{key}", value if isinstance(value, str) else json.dumps(value))
     ]
-    again = "" if world() > 1 else shlex.join(["maskweave", name, str(path), "--out", str(folder), *typed])
+    if given.get("fractions"):
+        typed += ["--fractions", given.fractions]
+    again = "" if world() > 1 else shown_command(name, path, "--out", folder, *typed)
     return read(path, overrides), folder, again
 
 

@@ -46,7 +46,7 @@ def transfer(given: Namespace) -> None:
     recipe, folder, again = typed_recipe(given, load_transfer, "transfer")
     if given.get("fractions"):
         shares = parse_fractions(given.fractions)
-        points = transfer_curve(recipe, shares, folder, again and f"{again} --fractions {given.fractions}")
+        points = transfer_curve(recipe, shares, folder, again)
         print(f"{text_table(*curve_table(points))}\nwritten to {folder / 'fractions.json'} and fractions.png")
         return
     print(table(run_transfer(recipe, folder, again)))

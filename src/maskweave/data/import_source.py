@@ -18,7 +18,7 @@ from maskweave.data.parts import OnBad
 from maskweave.data.publishing import staging
 from maskweave.data.remote import is_remote
 from maskweave.data.source import Source, check_key
-from maskweave.errors import MaskweaveError, shown
+from maskweave.errors import MaskweaveError, shown, shown_command
 from maskweave.modality.catalogs import Catalog
 from maskweave.ranks import WHOLE, JobPart
 
@@ -45,7 +45,7 @@ def import_data(
     if isinstance(out, str) and is_remote(out):
         if not part.is_whole:
             raise MaskweaveError(
-                f"{out}: parts of an import need a folder that all of them see; give one, and copy it with 'maskweave upload FOLDER {out}'"
+                f"{out}: parts of an import need a folder that all of them see; give one, and copy it with: {shown_command('upload', 'FOLDER', out)}"
             )
         with staging(out) as folder:
             report = import_data(place, folder, catalog, shard_size, limit, jobs, bad, single, **options)

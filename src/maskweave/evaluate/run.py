@@ -23,11 +23,12 @@ from maskweave.data.error_budget import ErrorBudget
 from maskweave.data.reading import read
 from maskweave.data.source import text_labels_of
 from maskweave.data.weights import scaled_weights_of
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown_command
 from maskweave.evaluate.judges import FeatureJudge, Judge, unjudged
 from maskweave.evaluate.predicting import Samples, given_inputs, predict, scored_outcomes, that_have, untrained_requests
 from maskweave.evaluate.references import NAMES, Reference, simple_references
 from maskweave.evaluate.sets import SetFeatures, joined
+from maskweave.families.weights import is_transfer
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import Catalog
@@ -87,7 +88,13 @@ def read_recipe(folder: Path) -> Recipe:
         raise MaskweaveError(
             f"{folder}: has no recipe.yaml, so it is not a run; give the folder that 'maskweave run' made"
         )
-    return build(Recipe, read_run_recipe(path), str(path))
+    content = read_run_recipe(path)
+    if is_transfer(content):
+        command = shown_command("transfer", path, "--out", folder)
+        raise MaskweaveError(
+            f"{folder}: is a transfer, which has a report of its own; finish or repeat it with: {command}"
+        )
+    return build(Recipe, content, str(path))
 
 
 class _Job(NamedTuple):

@@ -129,6 +129,10 @@ class Family(ABC, Generic[S, M]):
             tokenizers: loads the tokenizers of the run when called.
         """
 
+    def how_to_import(self, folder: Path) -> str:
+        """Says how a published checkpoint becomes a bundle of this family; by default there are none."""
+        return f"it cannot start a model of family {self.name!r}; give a bundle or a finished run"
+
     def warm_start(self, model: M, catalog: Catalog, donor: M, theirs: Catalog, folder: Path) -> list[str]:
         """Copies the weights of a trained model of this family.
 

@@ -9,6 +9,7 @@ from torch import nn
 from maskweave.data.mixing import MixedTokens
 from maskweave.data.order import SizedBatches
 from maskweave.data.token_store import TokenData
+from maskweave.errors import shown_command
 from maskweave.families.base import WEIGHTS, Family, ModelSettings
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
 from maskweave.masking.paths import TrainedPaths
@@ -57,6 +58,9 @@ class FourMFamily(Family[FourMSettings, FourM]):
     ) -> None:
         if settings.init_from_tokenizers:
             model.init_from_tokenizers({name: t.token_embeddings for name, t in tokenizers().items()})
+
+    def how_to_import(self, folder: Path) -> str:
+        return f"convert it to a bundle first: {shown_command('import', '4m', folder, '--out', 'BUNDLE')}"
 
     def warm_start(self, model: FourM, catalog: Catalog, donor: FourM, theirs: Catalog, folder: Path) -> list[str]:
         return copy_fourm(model, catalog, donor, theirs, str(folder))

@@ -61,6 +61,12 @@ class M3AEFamily(Family[M3AESettings, M3AE]):
     def build_model(self, catalog: Catalog, config: M3AEConfig) -> M3AE:
         return M3AE(catalog, config)
 
+    def how_to_import(self, folder: Path) -> str:
+        return (
+            "save it as a bundle first, in Python: from maskweave.interop.m3ae import load_m3ae; from maskweave.generate.bundle import Bundle; "
+            f"model, catalog = load_m3ae({str(folder)!r}); Bundle(catalog, {{}}, model).save('BUNDLE')"
+        )
+
     def warm_start(self, model: M3AE, catalog: Catalog, donor: M3AE, theirs: Catalog, folder: Path) -> list[str]:
         return copy_joint_encoder(model, catalog, donor, theirs, str(folder))
 

@@ -1,15 +1,15 @@
 """A trained model on disk: `model/config.json`, `model/model.safetensors`, and other files that its family writes."""
 
-import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from maskweave.config import build, plain
-from maskweave.errors import MaskweaveError, shown
+from maskweave.errors import MaskweaveError, shown, shown_command
 from maskweave.families.base import family_named, family_of
-from maskweave.files import read_json, read_json_object, write_aside, write_json
+from maskweave.files import read_json, read_json_object, read_yaml, write_aside, write_json
 from maskweave.modality.catalogs import Catalog
 
 FORMAT = 2
@@ -44,6 +44,21 @@ def made_from(folder: Path) -> str:
         return ""
 
 
+def unfinished(folder: Path) -> MaskweaveError:
+    """Returns the error for a folder without a trained model; it names the command that finishes the run or transfer."""
+    recipe = folder / "recipe.yaml"
+    if not recipe.is_file():
+        return MaskweaveError(f"{folder}: has no trained model and no recipe.yaml; copy the complete folder again")
+    name = "transfer" if is_transfer(read_yaml(recipe)) else "run"
+    command = shown_command(name, recipe, "--out", folder)
+    return MaskweaveError(f"{folder}: no trained model yet; finish the {name} with: {command}")
+
+
+def is_transfer(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe, as plain values, is that of a transfer."""
+    return "inputs" in recipe
+
+
 def load_model(folder: Path, catalog: Catalog) -> nn.Module:
     """Loads `folder/model` for the catalog's modalities, in evaluation mode. The weights are memory-mapped, not copied.
 
@@ -52,8 +67,7 @@ def load_model(folder: Path, catalog: Catalog) -> nn.Module:
     """
     path = folder / "model" / "config.json"
     if not path.is_file():
-        command = shlex.join(["maskweave", "run", str(folder / "recipe.yaml"), "--out", str(folder)])
-        raise MaskweaveError(f"{folder}: no trained model yet; finish the run with: {command}")
+        raise unfinished(folder)
     config = read_config(path)
     if "transfer" in config:
         raise MaskweaveError(

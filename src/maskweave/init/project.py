@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 
 from maskweave.data.import_source import import_data
 from maskweave.data.named import is_named
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown_command
 from maskweave.files import write_aside
 from maskweave.init.data_sets import ValueSet, list_data_set
 from maskweave.init.entries import catalog_text, fit_vocabulary
@@ -65,7 +64,7 @@ class Project:
         more += ["--window", str(listing.window)] * bool(listing.window)
         more += ["--pictures", str(self.listing.root.resolve())] * (listing.layout == "named")
         out, catalog = self.folder / DATA, self.folder / CATALOG
-        return shlex.join(["maskweave", "data", "import", str(self.place), str(out), "--catalog", str(catalog), *more])
+        return shown_command("data", "import", self.place, out, "--catalog", catalog, *more)
 
     @property
     def place(self) -> Path:
@@ -79,7 +78,7 @@ class Project:
 
     @property
     def run_command(self) -> str:
-        return shlex.join(["maskweave", "run", str(self.folder / RECIPE), "--out", str(self.folder / RUN)])
+        return shown_command("run", self.folder / RECIPE, "--out", self.folder / RUN)
 
     def survey_text(self) -> str:
         """Returns the table of what was found, and what could not be decided."""
@@ -198,7 +197,7 @@ def make_project(
         held_out = sum(part == "validation" for part in parts.values())
         plan = replace(plan, validation=held_out, evaluated=min(held_out, MOST_EVALUATED))
     project = Project(out, listing, findings, plan, minutes)
-    command = shlex.join(["maskweave", "init", str(root), "--out", str(out)])
+    command = shown_command("init", root, "--out", out)
     catalog = catalog_text(
         usable,
         vocabulary,

@@ -116,7 +116,7 @@ class Recipe:
     limits: RecipeLimits = field(default_factory=RecipeLimits)
     """How large the files of the data may be."""
     start: str = ""
-    """Folder of a finished run or bundle whose weights training starts from (`maskweave import` makes a bundle from a published checkpoint). Modalities that it lacks are randomly initialized."""
+    """Folder of a finished run or bundle whose weights training starts from (`maskweave import 4m` makes a bundle from a published checkpoint). Modalities that it lacks are randomly initialized."""
     seed: int = 0
     """Seed of initialization, shuffling and masking."""
 

@@ -25,9 +25,7 @@ def warm_start(model: nn.Module, catalog: Catalog, folder: Path) -> list[str]:
         MaskweaveError: no bundle, another architecture, or a modality with a different entry; the message lists the differences.
     """
     if (folder / "config.json").is_file():
-        raise MaskweaveError(
-            f"start: {folder} is a published checkpoint; convert it to a bundle first: maskweave import 4m {folder} --out BUNDLE"
-        )
+        raise MaskweaveError(f"start: {folder} is a published checkpoint; {family_of(model).how_to_import(folder)}")
     theirs = load_saved_catalog(folder)
     donor = load_model(folder, theirs)
     family, other = family_of(model), family_of(donor)

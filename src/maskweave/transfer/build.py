@@ -13,7 +13,7 @@ from maskweave.arguments import check_arguments
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
 from maskweave.families.base import family_named, family_of
-from maskweave.families.weights import FORMAT, load_model, read_config
+from maskweave.families.weights import FORMAT, load_model, read_config, unfinished
 from maskweave.files import write_aside, write_json
 from maskweave.generate.engine import Precision
 from maskweave.generate.places import find_places
@@ -260,7 +260,7 @@ def load_transferred(folder: Path, device: torch.device | str = "cpu") -> Transf
     path = folder / "model" / "config.json"
     catalog = load_saved_catalog(folder)
     if not path.is_file():
-        raise MaskweaveError(f"{folder}: not a finished transfer; start or resume it with 'maskweave transfer'")
+        raise unfinished(folder)
     config = read_config(path)
     if "transfer" not in config:
         raise MaskweaveError(f"{path}: not a model of a transfer; open it with maskweave.load")
