@@ -10,37 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from forks import Fork
 from PIL import Image
+from two_imports import Imports
 
 from maskweave.cli.main import main
-from maskweave.data.shards import Shards
-from maskweave.modality.catalogs import load_catalog
-
-
-class Imports:
-    """Two sources whose samples all differ, and one folder for both."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.out, self.forks = folder, folder / "out", 0
-        for shift in (0, 4):
-            (folder / str(shift) / "depth").mkdir(parents=True)
-            for i in range(40):
-                level = np.float32(1 + (i + shift) % 9)
-                np.save(folder / str(shift) / "depth" / f"{i:03d}.npy", np.full((16, 16), level))
-
-    def start(self, shift: int) -> Fork:
-        self.forks += 1
-        words = ["data", "import", self.folder / str(shift), self.out, "--catalog=scenes", "--shard-size=4"]
-        return Fork(words, self.folder / f"said-{self.forks}")
-
-    def check(self, shift: int) -> None:
-        """The folder holds all samples of a source, and nothing else."""
-        shards = Shards(self.out, load_catalog("scenes"))
-        assert [int(shards[i]["depth"][0, 0]) for i in range(len(shards))] == [1 + (i + shift) % 9 for i in range(40)]
-        assert len([*self.out.rglob("*.tar")]) == 10 and not [*self.out.rglob("*.partial"), *self.out.glob(".lock*")]
 
 
 def is_refused(code: int, said: str, other: Fork) -> bool:
@@ -68,9 +43,9 @@ def test_an_import_into_a_folder_that_another_one_writes_to(
         finally:
             os.kill(first.pid, signal.SIGCONT)
         assert first.wait(60)[0] == 0
-        imports.check(0)
+        assert imports.has_all_of(0)
         assert imports.start(4).wait(60)[0] == 0
-        imports.check(4)
+        assert imports.has_all_of(4)
 
 
 def test_two_imports_into_one_folder_at_random_moments(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +60,7 @@ def test_two_imports_into_one_folder_at_random_moments(tmp_path: Path, capfd: py
             lost = [is_refused(*codes[0], second), is_refused(*codes[1], first)]
             assert not all(lost), "one of them has the folder"
             refused += any(lost)
-            imports.check(0 if lost[1] else 4)
+            assert imports.has_all_of(0 if lost[1] else 4)
     assert refused > 1, "they hardly met"
 
 

@@ -74,10 +74,13 @@ def run_together(number: int, function: Callable[..., Any], *arguments: Any) -> 
                 workers[start(_answer, there, function, arguments, environment=own)] = here
                 there.close()
             _look_after(workers, stop, answers)
+        codes = [process.exitcode or 0 for process in workers]  # before those that are left are killed
     finally:
         for process in workers:
             process.kill()
-    return _outcome([process.exitcode or 0 for process in workers], answers)
+        for process in workers:
+            process.join(GRACE)
+    return _outcome(codes, answers)
 
 
 def _look_after(workers: dict[SpawnProcess, Connection], stop: StopSignal, answers: list[dict[str, Any]]) -> None:
