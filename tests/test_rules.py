@@ -286,7 +286,7 @@ def test_importing_the_package_is_light() -> None:
     assert found.stdout.strip() == "[]"
 
 
-MODULES = {"faiss-cpu": "faiss", "tensorboard": "torch.utils.tensorboard", "s3fs": "fsspec", "gcsfs": "fsspec"}
+MODULES = {"faiss-cpu": "faiss", "s3fs": "fsspec", "gcsfs": "fsspec"}
 """Of packages whose module has another name, or is imported by another package."""
 
 

@@ -27,6 +27,12 @@ class FullDisk(MaskweaveError):
     """The disk filled up while writing; nothing half-written remains."""
 
 
+def died(process: str, code: int) -> MaskweaveError:
+    """Returns the error for a process that ended before its work was done; a negative exit code is that of a signal."""
+    memory = "if memory ran out, use fewer processes or smaller batches; " if code == -9 else ""
+    return MaskweaveError(f"{process} died (exit code {code}); {memory}run the same command again to resume")
+
+
 LONGEST_REASON = 300
 """Characters of another library's message that are repeated."""
 

@@ -1,6 +1,7 @@
 """The commands, from a recipe to a report and to files, on a tiny run; and what is left when they are stopped or killed."""
 
 import dataclasses
+import errno
 import json
 import re
 import shlex
@@ -445,3 +446,21 @@ def test_the_overview_comes_at_once() -> None:
     program = "import sys; from maskweave.cli.main import main; main(['--help']); print({'torch', 'numpy', 'jsonargparse'} & {*sys.modules})"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "not there", b"/a/b"), "/a/b: not there; check the path and its permissions"),
+        (OSError(errno.ENOSPC, "no space left"), "no space left; free some space and run the same command again"),
+        (OSError(5, "lost"), "lost; check the path and its permissions"),
+    ],
+)
+def test_errors_of_the_system(
+    error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("maskweave.cli.data.values", fail)
+    assert main(["values"]) == 1 and capsys.readouterr().err == f"maskweave values: {said}\n"

@@ -75,27 +75,32 @@ def killed_after(seconds: float) -> Callable[[], None]:
     return lambda: signal.setitimer(signal.ITIMER_PROF, max(seconds, 1e-3)) and None
 
 
-def kill_child(process: int, seconds: float, patience: float) -> bool:
-    """Kills a child of a process so many seconds after it appeared. Returns whether there was one."""
-    listed, end = Path(f"/proc/{process}/task/{process}/children"), time.monotonic() + patience
-    while time.monotonic() < end:
-        try:
-            children = [
-                child
-                for child in listed.read_text().split()
-                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-            ]
-        except OSError:  # the process, or a child, has ended
-            children = []
-            if not listed.exists():
-                return False
-        if children:
-            time.sleep(seconds)
+def children(process: int) -> list[int]:
+    """The processes that a process has started with multiprocessing, and those that they have started."""
+    found, commands = list[int](), (b"spawn_main", Path(f"/proc/{process}/cmdline").read_bytes())
+    for listed in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, listed.read_text().split()):
+            with contextlib.suppress(OSError):  # it has ended
+                command = Path(f"/proc/{child}/cmdline").read_bytes()
+                if command and any(own in command for own in commands):
+                    found += [child, *children(child)]
+    return found
+
+
+def kill_child(process: int, seconds: float, rng: random.Random) -> bool:
+    """Kills any one of the `children` of a process, the first time that there are some after so many seconds. Returns whether there were."""
+    time.sleep(seconds)
+    while True:
+        found = list[int]()
+        with contextlib.suppress(OSError):
+            found = children(process)
+        if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return False
+        if found:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(children[0]), signal.SIGKILL)
+                os.kill(rng.choice(found), signal.SIGKILL)
                 return True
-        time.sleep(0.01)
-    return False
+        time.sleep(0.005)
 
 
 def fault_after(seconds: float, fault: Callable[[], None]) -> Callable[[], None]:

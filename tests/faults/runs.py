@@ -28,12 +28,17 @@ from forks import (
     remove_one,
     unmount,
 )
+from two_imports import Imports
 
 from maskweave.cli.main import main
 
 RESULTS = ("clear", "accepted", "raw", "slow", "crash")
 PATIENCE = 600.0
 """Seconds after which a command hangs."""
+SECONDS_TO_END = 60.0
+"""After a process of a command was killed."""
+TOGETHER = ("--data.workers=2", "--tokenizers.jobs=2", "--tokenizers.train.workers=1", "--train.workers=1", "--train.processes=2", "--train.batch_size=4")  # fmt: skip
+"""Words for a run with processes of each kind."""
 RECIPE = """\
 catalog: scenes
 modalities: [rgb, tok_rgb, depth, caption]
@@ -74,7 +79,7 @@ class Runs:
         self.folder, self.whole, self.recipe = folder / "fault", folder / "whole", folder / "recipe.yaml"
         self.recipe.write_text(RECIPE)
         torch.set_num_threads(1)  # also because other threads would not be in the forks
-        self.kills = 0
+        self.kills, self.seconds_together = 0, 0.0
         self.more: tuple[str, ...] = ()
         """Further words of the commands."""
         self.not_permitted = ""
@@ -213,23 +218,43 @@ class Runs:
         return self._finished(run, jumping_clock(rng))
 
     def _two_at_once(self, run: Path, rng: random.Random, number: int) -> tuple[str, str]:
+        """Two runs in one folder; in every other case two imports, of other samples."""
+        if number % 2:
+            return self._two_imports(rng)
         first = self._start(run)
         time.sleep(rng.uniform(0, self.seconds))
         second, (other, told) = self._call(run), first.wait(PATIENCE)
         worst = max((self._judged(*second), self._judged(other, told)), key=RESULTS.index)
         return (worst, second[1] + told) if worst not in ("clear", "accepted") else self._finished(run)
 
+    def _two_imports(self, rng: random.Random) -> tuple[str, str]:
+        imports = Imports(self.folder)
+        first = imports.start(0)
+        time.sleep(rng.uniform(0, 0.2))
+        second = imports.start(4)
+        ended = [first.wait(PATIENCE), second.wait(PATIENCE)]
+        worst = max((self._judged(*end) for end in ended), key=RESULTS.index)
+        said = f"{ended[0][1]} {ended[1][1]}"
+        if worst in ("clear", "accepted") and not (
+            any(code == 0 for code, _ in ended) and imports.has_all_of(4 * (ended[1][0] == 0))
+        ):
+            return "raw", f"not all samples of one source: {said}"
+        return worst, said
+
     def _killed_companion(self, run: Path, rng: random.Random, number: int) -> tuple[str, str]:
-        """One of the processes that train together is killed: the others end and say so, and the run goes on."""
+        """A process that reads, trains a tokenizer, or trains the model with another one is killed: the others end and say so, and the run goes on."""
         alone, together = self.whole, self.whole.with_name("together")
-        self.more = ("--train.processes", "2", "--train.batch_size", "4")
+        self.more = TOGETHER
         try:
-            if not together.exists() and (made := self._call(together))[0]:
-                return "raw", f"two processes do not train: {made[1]}"
+            if not together.exists():
+                start = time.monotonic()
+                if (made := self._call(together))[0]:
+                    return "raw", f"processes do not work together: {made[1]}"
+                self.seconds_together = time.monotonic() - start
             self.whole = together
             fork = self._start(run)
-            killed = kill_child(fork.pid, rng.uniform(0, 3), PATIENCE)
-            code, said = fork.wait(PATIENCE)
+            killed = kill_child(fork.pid, rng.uniform(0, self.seconds_together), rng)
+            code, said = fork.wait(SECONDS_TO_END)
             self.kills += killed
             if code != 0 and not (code == 1 and "died (exit code -9)" in said and "Traceback" not in said):
                 return ("slow" if code == HUNG else "raw"), f"exit code {code}: {said}"

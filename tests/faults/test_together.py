@@ -1,42 +1,72 @@
 """Two commands at once on one folder: one does its work, the other says who is at work; nothing is lost."""
 
+import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from forks import Fork
 from PIL import Image
+from two_imports import Imports
 
 from maskweave.cli.main import main
-from maskweave.data.shards import Shards
-from maskweave.modality.catalogs import load_catalog
+
+PATIENCE = 60.0
+"""Seconds that an import may take."""
 
 
-def test_two_imports_into_one_folder(tmp_path: Path) -> None:
-    (tmp_path / "in" / "depth").mkdir(parents=True)
-    for i in range(150):
-        np.save(tmp_path / "in" / "depth" / f"{i:03d}.npy", np.full((64, 64), 1 + i % 9, np.float32))
-    words = [sys.executable, "-m", "maskweave", "data", "import", str(tmp_path / "in"), str(tmp_path / "out")]
-    words += ["--catalog", "scenes", "--shard-size", "5"]
-    first = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "out" / ".lock").exists():
-        assert first.poll() is None
-        time.sleep(0.001)
-    second = subprocess.run(words, capture_output=True, text=True)
-    out, error = first.communicate(timeout=300)
-    assert first.returncode == 0 and "150 samples in 30 shards" in out, error
-    if second.returncode:
-        assert f"process {first.pid} on" in second.stderr and "is writing to this folder" in second.stderr
-        assert "Traceback" not in second.stderr
-    else:  # it came after the first one had ended
-        assert "30 kept" in second.stdout
-    shards = Shards(tmp_path / "out", load_catalog("scenes"))
-    assert [int(shards[i]["depth"][0, 0]) for i in range(150)] == [1 + i % 9 for i in range(150)]
-    assert not list((tmp_path / "out").rglob("*.partial")) and not (tmp_path / "out" / ".lock").exists()
+def is_refused(code: int, said: str, other: Fork) -> bool:
+    """Whether an import says that another one is at work; otherwise it has ended well."""
+    if code == 0:
+        return False
+    assert code == 1 and "is writing to this folder" in said and f"process {other.pid} on" in said, said
+    assert "Traceback" not in said
+    return True
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
+def test_an_import_into_a_folder_that_another_one_writes_to(
+    seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    imports, written = Imports(tmp_path), random.Random(seed).randrange(1, 9)
+    with capfd.disabled():  # the forks print to files
+        first = imports.start(0)
+        until = time.monotonic() + PATIENCE
+        while len([*imports.out.rglob("*.tar")]) < written:
+            assert time.monotonic() < until
+            time.sleep(0.0005)
+        os.kill(first.pid, signal.SIGSTOP)
+        try:
+            for shift in (0, 4):
+                assert is_refused(*imports.start(shift).wait(PATIENCE), first), "the first one is in the middle"
+        finally:
+            os.kill(first.pid, signal.SIGCONT)
+        assert first.wait(PATIENCE)[0] == 0
+        assert imports.has_all_of(0)
+        assert imports.start(4).wait(PATIENCE)[0] == 0
+        assert imports.has_all_of(4)
+
+
+def test_two_imports_into_one_folder_at_random_moments(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    imports, rng, refused = Imports(tmp_path), random.Random(0), 0
+    with capfd.disabled():
+        for number in range(6):
+            shutil.rmtree(imports.out, ignore_errors=True)
+            first = imports.start(0)
+            time.sleep(rng.uniform(0, 0.1) if number % 2 else rng.uniform(0, 0.004))
+            second = imports.start(4)
+            codes = [first.wait(PATIENCE), second.wait(PATIENCE)]
+            lost = [is_refused(*codes[0], second), is_refused(*codes[1], first)]
+            assert not all(lost), "one of them has the folder"
+            refused += any(lost)
+            assert imports.has_all_of(0 if lost[1] else 4)
+    assert refused > 1, "they hardly met"
 
 
 @pytest.fixture

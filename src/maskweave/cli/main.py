@@ -22,6 +22,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 from maskweave import ranks
 from maskweave.config import renamed_key
 from maskweave.errors import MaskweaveError
+from maskweave.files import is_full_disk
 from maskweave.interruption import Interrupted
 
 if TYPE_CHECKING:
@@ -181,8 +182,13 @@ def _run(command: Command, words: list[str]) -> tuple[int, str]:
     except ArgumentError as error:
         return 1, f"{prefix}{_misused(str(error), parser)}; see maskweave {command.name} --help"
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        return 1, f"{prefix}{place}{error.strerror or error}; check the path and its permissions"
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        advice = (
+            "free some space and run the same command again"
+            if is_full_disk(error)
+            else "check the path and its permissions"
+        )
+        return 1, f"{prefix}{place}{error.strerror or error}; {advice}"
     except KeyboardInterrupt:
         return 130, f"{prefix}interrupted; run the same command again to resume"
     return 0, ""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from maskweave.data.loader import items
 from maskweave.data.mirror import Mirror, adopt, mirrors
 from maskweave.data.parts import OnBad, Remarks, noting
 from maskweave.data.source import Source
@@ -54,6 +55,9 @@ def read(source: Source, indices: Sequence[int], workers: int = 0, bad: OnBad = 
     Args:
         bad: what an unusable value drops.
         workers: processes that read ahead; 0: read in this process.
+
+    Raises:
+        MaskweaveError: one of these processes died.
     """
     if workers == 0:
         safe = _Safe(source, bad)
@@ -67,7 +71,7 @@ def read(source: Source, indices: Sequence[int], workers: int = 0, bad: OnBad = 
         collate_fn=list,
         worker_init_fn=partial(_prepare, mirrors()),
     )
-    for chunk in loader:
+    for chunk in items(loader):
         yield from chunk
 
 

@@ -215,12 +215,7 @@ def fail_unexpectedly(prefix: str) -> NoReturn:
     """Ends this launched process after an exception that no user can fix: with its traceback, unless it comes from the end of another process."""
     _ignore_sigterm()
     error = sys.exception()
-    if (
-        isinstance(error, dist.DistError)
-        or "gloo" in str(error)
-        or "NCCL" in str(error)
-        or "DataLoader worker" in str(error)
-    ):
+    if isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error):
         with contextlib.suppress(Exception):
             if _launch().has_failed(1.0):
                 _exit(1)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from maskweave.data.loader import items
 from maskweave.data.mirror import Mirror, adopt, mirrors
 from maskweave.data.order import Batches
 from maskweave.errors import MaskweaveError
@@ -31,7 +32,7 @@ def load(batches: Batches, indices: range, workers: int, ranks: DistContext) -> 
         worker_init_fn=partial(_prepare, mirrors()),
         generator=torch.Generator(),  # otherwise it would advance the generator that resuming restores
     )
-    for loaded in loader:
+    for loaded in items(loader):
         if isinstance(loaded.item, MaskweaveError):
             raise loaded.item
         yield loaded.item

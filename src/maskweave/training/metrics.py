@@ -8,13 +8,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import torch
 from torch import Tensor
 
 from maskweave.files import write_aside
 from maskweave.training.distributed import DistContext
+from maskweave.training.event_file import EventFile
 
 FILE = "metrics.jsonl"
 
@@ -130,7 +131,8 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, step: int, on: bool = True):
-        self._file = self._events = None
+        self._file: IO[str] | None = None
+        self._events: EventFile | None = None
         if not on:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,9 +142,7 @@ class MetricsLog:
                 aside.write_text("".join(kept), encoding="utf-8")
         self._file = open(folder / FILE, "a", encoding="utf-8")  # noqa: SIM115
         with contextlib.suppress(ImportError):  # optional dependency
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._events = SummaryWriter(str(folder / "events"), purge_step=step + 1)
+            self._events = EventFile(folder / "events", step + 1)
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         """Writes one line and flushes the file."""
@@ -152,8 +152,7 @@ class MetricsLog:
         self._file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
         self._file.flush()
         if self._events is not None:
-            for name, value in metrics.items():
-                self._events.add_scalar(f"{split}/{name}", value, step)
+            self._events.write(step, {f"{split}/{name}": value for name, value in metrics.items()})
 
     def __enter__(self) -> Self:
         return self

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from maskweave import ranks
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, died
 from maskweave.interruption import Interrupted, StopSignal, ignore_sigint
 
 GRACE = 10.0
@@ -74,10 +74,13 @@ def run_together(number: int, function: Callable[..., Any], *arguments: Any) -> 
                 workers[start(_answer, there, function, arguments, environment=own)] = here
                 there.close()
             _look_after(workers, stop, answers)
+        codes = [process.exitcode or 0 for process in workers]  # before those that are left are killed
     finally:
         for process in workers:
             process.kill()
-    return _outcome([process.exitcode or 0 for process in workers], answers)
+        for process in workers:
+            process.join(GRACE)
+    return _outcome(codes, answers)
 
 
 def _look_after(workers: dict[SpawnProcess, Connection], stop: StopSignal, answers: list[dict[str, Any]]) -> None:
@@ -109,10 +112,8 @@ def _outcome(codes: list[int], answers: list[dict[str, Any]]) -> Any:
     for answer in sorted(answers, key=lambda a: "error" not in a):
         if "error" in answer:
             raise (Interrupted if answer["interrupted"] else MaskweaveError)(answer["error"])
-    if died := [code for code in codes if code < 0]:
-        raise MaskweaveError(
-            f"a worker process of this training run died (exit code {died[0]}); run the same command again to resume"
-        )
+    if killed := [code for code in codes if code < 0]:
+        raise died("a worker process of this training run", killed[0])
     if found := [answer["traceback"] for answer in answers if "traceback" in answer]:
         print(found[0], file=sys.stderr)
         raise RuntimeError("a worker process failed; see the traceback above")

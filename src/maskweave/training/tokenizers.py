@@ -18,7 +18,7 @@ from maskweave.data.named import is_endless
 from maskweave.data.reading import read
 from maskweave.data.split import group_of, hash_names, put_last
 from maskweave.data.weights import weights_of
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, died
 from maskweave.files import read_json, remove, write_aside, write_json
 from maskweave.interruption import Interrupted, StopSignal
 from maskweave.modality.catalogs import Catalog
@@ -227,7 +227,7 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
 
 def _train_in_parallel(recipe: Recipe, catalog: Catalog, folder: Path, names: list[str], command: str) -> None:
     """Trains several tokenizers at once, each in its own process with one thread; this process shows their progress."""
-    waiting, failed = list(names), list[str]()
+    waiting, failed = list(names), dict[str, int]()
     running: dict[str, Any] = {}
     steps = {name: _steps(recipe, name) for name in names}
     stopping = False
@@ -247,7 +247,7 @@ def _train_in_parallel(recipe: Recipe, catalog: Catalog, folder: Path, names: li
                 if not process.is_alive():
                     del running[name]
                     if process.exitcode:
-                        failed.append(name)
+                        failed[name] = process.exitcode
                     else:
                         bar.say((folder / "tokenizers" / name / "log.txt").read_text(encoding="utf-8").strip())
             reached = sum(_last_step(folder / "tokenizers" / name) for name in names)
@@ -258,20 +258,22 @@ def _train_in_parallel(recipe: Recipe, catalog: Catalog, folder: Path, names: li
             f"stopped while training the tokenizers; their checkpoints are in {folder / 'tokenizers'}; {how}"
         )
     if failed:
-        errors = {name: _error(folder / "tokenizers" / name) for name in failed}
+        errors = {name: _error(folder / "tokenizers" / name, code) for name, code in failed.items()}
         stopped = all(text.startswith("stopped after") for text in errors.values())
         raise (Interrupted if stopped else MaskweaveError)(
             "; ".join(f"tokenizer {name}: {text}" for name, text in errors.items())
         )
 
 
-def _error(folder: Path) -> str:
+def _error(folder: Path, code: int) -> str:
+    if code < 0:
+        return str(died("its process", code))
     path = folder / "error.txt"
     if path.exists():
         return path.read_text(encoding="utf-8")
     log = folder / "log.txt"
     seen = f"the messages above{f' and {log}' * log.exists()}"
-    return f"its process died; see {seen}, then run the same command again to resume"
+    return f"its process failed; see {seen}, then run the same command again to resume"
 
 
 def _train_in_child(recipe: Recipe, catalog: Catalog, folder: Path, name: str, command: str) -> None:
