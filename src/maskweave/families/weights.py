@@ -45,7 +45,7 @@ def made_from(folder: Path) -> str:
 
 
 def load_model(folder: Path, catalog: Catalog) -> nn.Module:
-    """Loads `folder/model` for the catalog's modalities, in evaluation mode. The weights are memory-mapped, not copied.
+    """Loads `folder/model` for the catalog's modalities, in evaluation mode.
 
     Raises:
         MaskweaveError: the run is not finished, a file is damaged, or the weights belong to another catalog.

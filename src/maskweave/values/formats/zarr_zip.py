@@ -4,7 +4,6 @@ Zarr's second version may name filters that unpickle, so only known compressors 
 """
 
 import io
-import json
 import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskweave.errors import BadSample
+from maskweave.files import parse_json
 from maskweave.values import files
 from maskweave.values.formats.base import Selection, Stored, check_array, choose, faults, native, needs
 from maskweave.values.formats.conventions import decoded
@@ -92,7 +92,7 @@ def _json(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> dict[s
         raise BadSample(
             f"{where}: {info.filename} has {info.file_size:,} bytes; expected at most {files.MAX_JSON_BYTES:,}"
         )
-    found = json.loads(archive.read(info))
+    found = parse_json(archive.read(info))
     if not isinstance(found, dict):
         raise BadSample(f"{where}: {info.filename} holds no keys and values; replace the file")
     return found
