@@ -60,12 +60,14 @@ class NpyRows:
             row = math.prod(self.shape[1:])
             if isinstance(at, slice):  # at once
                 start, stop, _ = at.indices(len(self))
-                return self._read(np.array([start * row]), max(stop - start, 0) * row).reshape(-1, *self.shape[1:])
+                count = max(stop - start, 0)
+                return self._read(np.array([start * row]), count * row).reshape((count, *self.shape[1:]))
             return self._read(np.ravel(at) * row, row).reshape((*np.shape(at), *self.shape[1:]))
         (y0, y1, _), (x0, x1, _) = (part.indices(n) for part, n in zip(at, self.shape, strict=False))
         point = math.prod(self.shape[2:])
         starts = (np.arange(y0, y1) * self.shape[1] + x0) * point
-        return self._read(starts, max(x1 - x0, 0) * point).reshape(len(starts), -1, *self.shape[2:])
+        width = max(x1 - x0, 0)
+        return self._read(starts, width * point).reshape((len(starts), width, *self.shape[2:]))
 
     def _read(self, starts: np.ndarray, count: int) -> np.ndarray:
         """Returns (len(starts), count): the numbers from each start on."""
