@@ -77,7 +77,7 @@ WRONG: dict[str, tuple[list[Any], str]] = {
         "",
     ),
     "place": ([3, None, b"a", "a\0b", "x" * 256], ""),
-    "text": ([3, None, b"a", ["a"]], "text"),
+    "text": (["\ud800", 3, None, b"a", ["a"]], "text"),
     "whole": ([1.0, True, "1", None, np.float32(1)], "a whole number"),
     "number": ([True, "1", None, 1j], "a number"),
     "flag": ([0, 1, "true", None], "True or False"),

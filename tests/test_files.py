@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskweave import files
-from maskweave.errors import BadSample, FullDisk, MaskweaveError
+from maskweave.errors import FullDisk, MaskweaveError
 from maskweave.files import (
     claim_record,
     max_text_mb,
@@ -28,7 +28,6 @@ from maskweave.files import (
 )
 from maskweave.limits import ReadingLimits, limited_to
 from maskweave.modality.catalogs import catalog_from
-from maskweave.values.files import read_json_value
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -339,16 +338,6 @@ def test_yaml_with_nul_characters(tmp_path, where):
     path.write_text(where.format(r'"a\0b"'))
     with pytest.raises(MaskweaveError, match="not valid YAML: a text with a NUL character"):
         read_yaml(path)
-
-
-@pytest.mark.parametrize("text", ['{"a": 1, "b": 2, "a": 1}', '[{"x": {"a": 1, "a": 2}}]'])
-def test_json_with_a_key_twice(tmp_path, text):
-    path = tmp_path / "x.json"
-    path.write_text(text)
-    with pytest.raises(MaskweaveError, match="not valid JSON: the key 'a' appears twice; remove one"):
-        read_json(path)
-    with pytest.raises(BadSample, match="the key 'a' appears twice"):
-        read_json_value(text.encode(), "here")
 
 
 def test_an_array_that_is_written_in_part_means_a_full_disk(tmp_path):

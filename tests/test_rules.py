@@ -57,24 +57,9 @@ ROOMS = (
 )  # fmt: skip
 """Packages in order: each imports only from the ground and from packages before it."""
 HEAVY = (
-    "matplotlib",
-    "rich",
-    "cv2",
-    "diffusers",
-    "tokenizers",
-    "huggingface_hub",
-    "jsonargparse",
-    "tensorboard",
-    "PIL",
-    "rasterio",
-    "astropy",
-    "h5py",
-    "zarr",
-    "soundfile",
-    "av",
-    "torch.utils.tensorboard",
-    "gradio",
-)
+    "matplotlib", "rich", "cv2", "diffusers", "tokenizers", "huggingface_hub", "jsonargparse", "tensorboard", "PIL",
+    "rasterio", "astropy", "h5py", "zarr", "soundfile", "av", "torch.utils.tensorboard", "gradio",
+)  # fmt: skip
 MOST_LINES = 500
 
 
@@ -164,6 +149,30 @@ def test_files_are_short_and_unpickle_nothing(path: Path) -> None:
         *OBJECTS,
     ):
         assert forbidden not in text
+
+
+ONLY_HERE = {
+    r"json\.loads?\(|JSONDecoder": {
+        "files.py": "it is `parse_json`, which refuses a key that appears twice",
+        "locks.py": "a lock that is no JSON has an owner without process",
+        "label/derive.py": "what it has just written",
+        "tokenizers/byte_bpe.py": "what its own learner has written",
+        **dict.fromkeys((f"training/{x}.py" for x in ("distributed", "gathering", "launch", "processes")), "messages"),
+    },
+    r"memmap\(|mmap_mode|memory_map\(|mapped=True": {
+        "data/arrow.py": "compares the size of the file before each use",
+        "data/token_store.py": "does, too",
+        "generate/tiles.py": "writes it",
+        "training/tokenizers.py": "only for a moment",
+    },
+}
+"""What only some files may do, and why."""
+
+
+@pytest.mark.parametrize("pattern", ONLY_HERE)
+def test_what_only_some_files_do(pattern: str) -> None:
+    found = [p.relative_to(PACKAGE).as_posix() for p in SOURCES if re.search(pattern, p.read_text())]
+    assert found == sorted(ONLY_HERE[pattern]), "use parse_json; read a file instead of mapping it (NpyRows, open_file)"
 
 
 # One name for one thing.

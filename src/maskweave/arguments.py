@@ -79,6 +79,10 @@ def _text(name: str, value: Any) -> str:
         return str(os.fspath(check_path(name, value)))
     if not isinstance(value, str):
         raise MaskweaveError(f"{name} is {shown(value)}; expected text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise MaskweaveError(f"{name} is {shown(value)}; expected text, but no file can hold its characters") from error
     return value
 
 

@@ -287,10 +287,10 @@ def read_json(path: str | os.PathLike[str], limit: float | None = MAX_TEXT_MB) -
         limit: largest size in MB; `MASKWEAVE_MAX_TEXT_MB` replaces the default and can raise a larger limit. None: any size, for
             records that this library wrote itself.
     """
-    return _parse(Path(path), parse_json if limit is not None else json.loads, "JSON", limit)
+    return _parse(Path(path), parse_json, "JSON", limit)
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """Returns the document that a text is.
 
     Raises:
@@ -428,11 +428,11 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Yields the documents that `write_json_lines` wrote, line by line; the file may have any size.
 
     Raises:
-        MaskweaveError: a line is not JSON.
+        MaskweaveError: a line is not JSON, or has a duplicate key.
     """
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line)
+                yield parse_json(line)
             except (ValueError, RecursionError) as error:
                 raise MaskweaveError(f"{path}: line {number} is not valid JSON: {error}") from error

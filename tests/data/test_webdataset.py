@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -240,6 +241,26 @@ def test_gzip_of_members_is_checked(tmp_path: Path, catalog: Catalog) -> None:
         stream.read()
     with pytest.warns(UserWarning, match="x.tar.gz: damaged or truncated"):
         WebTars(tmp_path / "web", catalog, FIELDS)
+
+
+def test_a_tar_that_fills_the_disk(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 MB of zeros in 100 KB; of a disk of 1000 MB, 150 MB are free."""
+    with gzip.open(tmp_path / "bomb.tar.gz", "wb") as file:
+        for _ in range(100):
+            file.write(bytes(2**20))
+    disk, folder = shutil.disk_usage("/"), webdataset._folder()
+    before = {*folder.iterdir()}
+
+    def usage(path: Path) -> Any:
+        written = sum(file.stat().st_size for file in folder.iterdir() if file not in before)
+        return disk._replace(total=1000 * 2**20, free=150 * 2**20 - written)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with pytest.raises(
+        MaskweaveError, match=r"after 67,\d+,\d+ bytes, less than 10% of the disk is free.*free some space"
+    ):
+        WebTars(tmp_path, catalog)
+    assert {*folder.iterdir()} == before, "what was written is removed"
 
 
 def test_an_import_notices_other_fields(tmp_path: Path, catalog: Catalog) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from maskweave.bundle.compress import compress
 from maskweave.data.export import export
-from maskweave.data.import_source import import_data
+from maskweave.data.folders import import_folders
+from maskweave.data.import_source import import_data, import_source
 from maskweave.data.opening import open_data
 from maskweave.data.shards import Shards
 from maskweave.data.stats import data_stats
@@ -18,7 +19,15 @@ from maskweave.generate.bundle import load
 from maskweave.generate.folders import generate_files
 from maskweave.generate.result import sheet_of
 from maskweave.generate.schedule import load_schedule
-from maskweave.interop.fourm import load_backbone, load_bundle, load_model, load_tokenizer
+from maskweave.interop import exported
+from maskweave.interop.fourm import (
+    export_model,
+    export_tokenizer,
+    load_backbone,
+    load_bundle,
+    load_model,
+    load_tokenizer,
+)
 from maskweave.interop.m3ae import load_m3ae
 from maskweave.label.derive import label
 from maskweave.modality.catalogs import load_catalog
@@ -35,8 +44,8 @@ WRONG: tuple[Any, ...] = (
     [], {}, [1], (), object(), 2 + 1j, np.zeros(3), torch.zeros(2), print, {3: 4}, ["\0"], {"\0": "\0"}, [None], {"rgb": None}, Path("a\0b"), Path("/dev/null/x"),
 )  # fmt: skip
 """Values of which each argument takes at most a few."""
-OBJECTS = ("bundle", "catalog", "source", "results")
-"""Arguments that are objects of this package, whose types type checkers find."""
+OBJECTS = ("bundle", "catalog", "source", "results", "model", "tokenizer")
+"""Arguments that are objects of this package, whose types type checkers find, unless they are paths."""
 
 
 class Call(NamedTuple):
@@ -69,6 +78,7 @@ def calls(run: Path, work: Path) -> dict[str, Call]:
     return {
         "load": Call(load, {"folder_or_hub_id": str(work / "bundle"), "device": "cpu", "revision": None}),
         "Bundle.save": Call(bundle.save, {"place": work / "saved"}),
+        "Bundle.push": Call(bundle.push, {"repository": "a/b/c", "license": "mit", "private": True, "revision": "main", "message": "x"}),
         "Bundle.card": Call(bundle.card, {"name": "a/b", "license": "mit"}),
         "compress": Call(compress, {"folder": str(work / "bundle"), "out": work / "small", "weights": "bf16"}),
         "Bundle.to": Call(bundle.to, {"device": "cpu"}),
@@ -95,6 +105,8 @@ def calls(run: Path, work: Path) -> dict[str, Call]:
         "load_suite": Call(load_suite, {"name_or_path": "scenes", "names": {"rgb": "picture"}}),
         "open_data": Call(open_data, {"place": str(shards), "catalog": catalog, "names": ["depth"], "samples": 1, "seed": None, "pictures": "", "labeled": False, "fields": None, "outside_paths": False, "window": 0}),
         "import_data": Call(import_data, {"place": str(work / "files"), "out": work / "imported", "catalog": catalog, "shard_size": 2, "limit": 0.1, "jobs": 1, "bad": "part", "single": ""}),
+        "import_folders": Call(import_folders, {"root": work / "files", "out": work / "from folders", "catalog": catalog, "shard_size": 2, "limit": 0.1, "jobs": 1, "bad": "part", "single": ""}),
+        "import_source": Call(import_source, {"place": str(shards), "out": work / "from a source", "catalog": catalog, "shard_size": 2, "limit": 0.1, "jobs": 1, "bad": "part"}),
         "Shards": Call(Shards, {"root": shards, "catalog": catalog}),
         "data_stats": Call(data_stats, {"place": str(shards), "catalog": catalog, "limit": 1}),
         "label": Call(label, {"root": shards, "catalog": catalog, "limit": 0.1, "jobs": 1, "device": "cpu", "only": [], "allow_code": False}),
@@ -105,6 +117,9 @@ def calls(run: Path, work: Path) -> dict[str, Call]:
         "make_index": Call(make_index, {"bundle": bundle, "source": source, "folder": work / "made", "views": ["depth"], "shard_size": 2, "limit": 0.1}),
         "Index": Call(Index, {"folder": work / "index", "bundle": bundle}),
         "Index.query": Call(index.query, {"inputs": inputs, "k": 1, "view": "rgb"}),
+        "exported.export": Call(exported.export, {"bundle": bundle, "out": work / "programs", "inputs": [], "targets": [], "tokenizers": ["caption"], "format": "onnx"}),
+        "export_model": Call(export_model, {"model": bundle.model, "catalog": catalog, "folder": work / "published"}),
+        "export_tokenizer": Call(export_tokenizer, {"tokenizer": bundle.tokenizers["depth"], "folder": work / "published tokenizer"}),
         "load_transferred": Call(load_transferred, {"folder": run, "device": "cpu"}),
         "load_bundle": Call(load_bundle, {"model": str(run), "tokenizers": {}, "text_tokenizer": None}),
         **{

@@ -4,6 +4,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from truncation import KINDS, TRIES
 
 from maskweave.data.folders import import_folders
 from maskweave.data.shards import Shards
@@ -101,6 +104,26 @@ def test_tokens_truncated_while_they_are_mapped(tiny_run: Path, tmp_path: Path, 
     path.unlink()
     with pytest.raises(MaskweaveError, match="was changed while it was read"):
         data.columns(everything)
+
+
+@pytest.fixture(scope="module")
+def truncated(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What came of the use of opened files that were truncated."""
+    tests = Path(__file__).parent
+    command = [sys.executable, str(tests / "truncation.py"), str(tiny_run), str(tmp_path_factory.mktemp("cut"))]
+    paths = os.pathsep.join([str(tests.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    assert not done.returncode, done.stderr
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_that_are_truncated_after_they_were_opened(truncated: dict[str, list[str]], kind: str) -> None:
+    """Never a signal: the values that were there, or a message."""
+    assert len(truncated[kind]) == TRIES
+    for said in truncated[kind]:
+        assert said == "same" or "was changed while it was read" in said or "probably truncated" in said, said
 
 
 @pytest.fixture

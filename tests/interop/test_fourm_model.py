@@ -107,7 +107,7 @@ def test_a_bundle_keeps_what_nothing_reads(tmp_path: Path) -> None:
     assert equal(tmp_path / "first", tmp_path / "second")
 
 
-def test_weights_are_mapped_and_not_copied(tmp_path: Path) -> None:
+def test_weights_are_read_once_and_not_copied(tmp_path: Path) -> None:
     written(tmp_path)
     attention = load_model(tmp_path, tiny()).model.encoder[0].attention
     storages = {layer.weight.untyped_storage().data_ptr() for layer in (attention.q, attention.k, attention.v)}

@@ -256,7 +256,7 @@ def test_a_published_codebook_outlives_the_first_training_step(tmp_path):
 
 
 def test_weights_are_those_of_the_file(tmp_path):
-    """Without a copy, but for patches: they lie next to each other in one mapped region."""
+    """Without a copy, but for patches: they lie next to each other in memory."""
     folder = write(tmp_path / "published", CONFIGS["map"])
     state = load_tokenizer(folder).state_dict()
     q, k = (state[f"encoder.blocks.0.attention.{x}.weight"] for x in "qk")

@@ -65,6 +65,32 @@ def test_the_length_of_codes_is_what_decoders_are_told(spec, length):
 
 
 @each
+def test_the_commitment_loss_has_its_stated_value(spec):
+    """All latents are (2, 2, …), and all learned codes 0, so a difference is 2 in each channel; VQ and each level of ResidualVQ get latents of length 1."""
+    quantizer = build_quantizer(spec).train()
+    for module in quantizer.modules():
+        if isinstance(module, VQ):
+            for buffer in (module.codebook, module.sums):
+                buffer.zero_()
+            module.initialized.fill_(True)
+        elif isinstance(module, SimVQ):
+            module.frozen.zero_()
+        elif isinstance(module, LFQ):
+            module.entropy = 0.0
+    expected = {
+        VQ: 0.25 * 1,  # summed over the channels
+        ResidualVQ: 3 * 0.25 * 1,
+        SimVQ: (1 + 0.25) * 4,  # mean over the channels
+        LFQ: 0.25 * 1,  # mean over the channels, of the difference to codes of 1
+        FSQ: 0.0,
+        ResidualFSQ: 0.0,
+        Memcodes: 0.0,
+    }
+    loss = quantizer(torch.full((2, 3, spec.latent_dim), 2.0)).loss
+    assert float(loss.detach()) == pytest.approx(expected[type(quantizer)], rel=1e-5)
+
+
+@each
 def test_gradient_reaches_the_latents(spec):
     torch.manual_seed(0)
     z = latents(spec.latent_dim).requires_grad_()

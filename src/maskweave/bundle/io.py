@@ -107,7 +107,7 @@ def save_bundle(
 
 
 def load_bundle(folder: Path) -> BundleParts:
-    """Loads a bundle. Weights are memory-mapped, not copied.
+    """Loads a bundle.
 
     Raises:
         MaskweaveError: the folder does not exist, the run is not finished, files are damaged, or parts do not belong together.

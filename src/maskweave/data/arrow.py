@@ -5,7 +5,6 @@ for, because they are mapped into memory. Nothing is unpickled and no code of a 
 the stored lists are read.
 """
 
-import json
 import os
 import re
 from bisect import bisect_right
@@ -18,7 +17,7 @@ import numpy as np
 
 from maskweave.data.mirror import version
 from maskweave.errors import BadSample, MaskweaveError, reason, shown
-from maskweave.files import read_json, read_json_object
+from maskweave.files import parse_json, read_json, read_json_object
 from maskweave.values.formats.base import needs
 
 PARQUET = "parquet"
@@ -242,6 +241,7 @@ class DatasetsFolder(ArrowTable):
             raise MaskweaveError(f"{path / STATE}: {shown(bad[0])} is no plain file name; refused")
         self._files = [path / name for name in listed]
         self._open: tuple[int, list[list[Any]]] | None = None
+        self._sizes: dict[Path, int] = {}
         features = read_json_object(path / INFO).get("features")
         opened = self._all()
         self._batches = [(file, number) for file, batches in enumerate(opened) for number in range(len(batches))]
@@ -253,7 +253,12 @@ class DatasetsFolder(ArrowTable):
 
     def _batch(self, number: int, columns: Sequence[str]) -> Any:
         file, within = self._batches[number]
-        return self._all()[file][within]
+        found, path = self._all()[file][within], self._files[file]
+        if (
+            not path.is_file() or path.stat().st_size != self._sizes[path]
+        ):  # reading beyond its new end would kill the process
+            raise MaskweaveError(f"{path}: was changed while it was read; restore it, or save the data set again")
+        return found
 
     def _all(self) -> list[list[Any]]:
         """The record batches of each file, mapped into memory once per process."""
@@ -263,6 +268,7 @@ class DatasetsFolder(ArrowTable):
             files = []
             for path in self._files:
                 try:
+                    self._sizes[path] = path.stat().st_size
                     mapped = pa.memory_map(str(path))
                     batches = [batch for batch in pa.ipc.open_stream(mapped) if batch.num_rows]
                     for batch in batches:
@@ -343,7 +349,7 @@ def _numbers(values: Any) -> np.ndarray:
 def _features(schema: Any) -> Mapping[str, Any]:
     """The types of `datasets` in a schema's metadata."""
     try:
-        return json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from maskweave.data.augment import AugmentedValues
 from maskweave.data.order import Order
 from maskweave.modality.entry import Modality
+from maskweave.values.formats.numpy_rows import NpyRows
 from maskweave.values.weights import Weighting
 
 
@@ -40,7 +41,7 @@ class ValueBatches:
     """Batches of values of one modality, for training its tokenizer.
 
     Args:
-        values: (S, *size[, C]) checked values, memory-mapped if they are large.
+        values: (S, *size[, C]) checked values; in a file if they are large.
         augment: changes the values of each batch.
         weights: raw weights in the shape of the values, and how they are scaled.
     """
@@ -48,12 +49,12 @@ class ValueBatches:
     def __init__(
         self,
         modality: Modality,
-        values: np.ndarray,
+        values: np.ndarray | NpyRows,
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
         augment: AugmentedValues | None = None,
-        weights: tuple[np.ndarray, Weighting] | None = None,
+        weights: tuple[np.ndarray | NpyRows, Weighting] | None = None,
     ):
         self.modality, self.values, self.augment, self.weights = modality, values, augment, weights
         self.order = Order([len(values)], batch_size, seed, shuffle)
@@ -64,7 +65,8 @@ class ValueBatches:
 
     def __getitem__(self, i: int) -> ValueBatch:
         numbers = self.order[i]
-        values, weights = self.values[numbers], None if self.weights is None else self.weights[0][numbers]
+        values: Any = self.values[numbers]
+        weights = None if self.weights is None else self.weights[0][numbers]
         if self.augment is not None:
             values, weights = self.augment(values, i * self.order.batch_size, weights)
         x = self.modality.value.to_network(values)

@@ -18,6 +18,7 @@ import numpy as np
 
 from maskweave.data.part_source import FilePart
 from maskweave.errors import BadSample, shown
+from maskweave.files import parse_json
 from maskweave.modality.entry import Modality
 from maskweave.values.array import as_numbers
 from maskweave.values.files import read_bytes, write_npy
@@ -132,7 +133,7 @@ def _text(cell: str, entry: Modality, where: str) -> FilePart:
     structured = text.startswith(("[", "{")) and not entry.value.is_text
     if structured:
         try:
-            return _content(json.loads(text), entry, where)
+            return _content(parse_json(text), entry, where)
         except (ValueError, RecursionError) as error:
             raise BadSample(f"{where}: {shown(cell)} is not JSON ({error}); correct it") from error
     if "txt" in endings:

@@ -4,7 +4,7 @@
     ROOT/samples/shard-00000.json              keys of the shard's samples; written last: if it exists, the shard is complete
     ROOT/samples/shard-00000.skipped.jsonl     names of the shard's skipped samples and the reasons, if any
     ROOT/samples/starts.npy                    (shards + 1,) int64: index of each shard's first sample, and the number of samples; written when all
-                                               shards are complete. It is memory-mapped; folders of earlier versions lack it, and their lists are read
+                                               shards are complete. Folders of earlier versions lack it, and their lists are read
     ROOT/MODALITY/shard-00000.safetensors      present (S,); ids (S, L), length (S,) for sequences and vectors, rows (S, L, C) for raw values,
                                                valid (S, L) for values with unknown points
 
@@ -31,11 +31,13 @@ from maskweave.data.columns import Column, RowFile, StoredRows
 from maskweave.data.places import Folder, folder_at
 from maskweave.data.remote import NoSuchFile, is_remote
 from maskweave.data.windows import ShardWindows, window_size
-from maskweave.errors import MaskweaveError
-from maskweave.files import read_json, write_aside
+from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import parse_json, read_json, write_aside
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality, training_facts
-from maskweave.nn.weights import open_tensors, save_tensors
+from maskweave.nn.tensor_files import open_file
+from maskweave.nn.weights import save_tensors
+from maskweave.values.formats.numpy_rows import NpyRows
 
 Columns = dict[str, Column]
 
@@ -208,18 +210,18 @@ def write_starts(root: Path, counts: Sequence[int]) -> None:
 
 
 def read_starts(path: Path, shards: int) -> np.ndarray:
-    """Returns the index that `write_starts` wrote, memory-mapped.
+    """Returns the index that `write_starts` wrote.
 
     Raises:
         MaskweaveError: it is damaged, or of another number of shards.
     """
     try:
-        starts = np.load(path, mmap_mode="r", allow_pickle=False)
+        starts = NpyRows(path)[:]
         if starts.dtype != np.int64 or starts.ndim != 1 or not len(starts) or starts[0] or (np.diff(starts) < 0).any():
             raise ValueError("expected ascending whole numbers from 0")
         if shards and len(starts) != shards + 1:
             raise ValueError(f"of {len(starts) - 1} shards, expected {shards}")
-    except (OSError, ValueError, EOFError) as error:
+    except (ValueError, BadSample) as error:
         raise MaskweaveError(
             f"{path}: is damaged ({error}); remove it and run 'maskweave tokenize' again, which writes it anew"
         ) from error
@@ -241,7 +243,7 @@ class _OpenShard:
     """The file of one modality of a shard: its mapped arrays, whose pages are read on access, and its `RowFile` if it has rows."""
 
     def __init__(self, path: Path):
-        with open_tensors(path) as file:
+        with open_file(path, mapped=True) as file:
             self.arrays: dict[str, Any] = {field: file.get_tensor(field).numpy() for field in file.keys()}  # noqa: SIM118
         self.path, self.size = path, path.stat().st_size
         if "rows" in self.arrays:
@@ -264,7 +266,7 @@ def _offset(path: Path, name: str) -> int:
     """Returns the place of a tensor's first byte in a safetensors file: after the header's length, 8 bytes, and the header."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        return 8 + length + int(json.loads(file.read(length))[name]["data_offsets"][0])
+        return 8 + length + int(parse_json(file.read(length))[name]["data_offsets"][0])
 
 
 def _release(mapped: np.ndarray) -> None:

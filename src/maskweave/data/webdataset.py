@@ -40,6 +40,8 @@ UNPACKED = "maskweave-tars"
 TEXTS = {"cls": "txt", "text": "txt"}
 """Endings that WebDataset uses for texts."""
 MOST_LISTED = 12
+UNCHECKED, KEPT_FREE = 2**26, 0.1
+"""Compressed tars with more bytes than this must leave this part of the disk free while they are unpacked: a small file can contain terabytes."""
 
 
 def tars_in(place: Path) -> list[Path]:
@@ -267,6 +269,9 @@ def unpacked(path: Path, version: tuple[int, ...]) -> Path:
             with with_local(path, gzip.open) as stream:
                 while chunk := stream.read1(2**16):  # unlike read, returns what comes before a fault
                     out.write(chunk)
+                    disk = shutil.disk_usage(plain.parent) if out.tell() > UNCHECKED else None
+                    if disk is not None and disk.free < KEPT_FREE * disk.total:
+                        raise OSError(f"after {out.tell():,} bytes, less than {KEPT_FREE:.0%} of the disk is free")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             warnings.warn(
                 f"{path}: damaged or truncated after {out.tell():,} unpacked bytes ({error}); restore this file",

@@ -191,7 +191,7 @@ class Family(ABC, Generic[S, M]):
         save_weights(model.state_dict(), folder / WEIGHTS)
 
     def read_weights(self, catalog: Catalog, config: Any, folder: Path) -> M:
-        """Loads the model that `write_weights` wrote. The weights are memory-mapped, not copied.
+        """Loads the model that `write_weights` wrote.
 
         Raises:
             MaskweaveError: a file is damaged or belongs to another architecture.

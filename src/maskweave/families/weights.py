@@ -60,7 +60,7 @@ def is_transfer(recipe: Mapping[str, Any]) -> bool:
 
 
 def load_model(folder: Path, catalog: Catalog) -> nn.Module:
-    """Loads `folder/model` for the catalog's modalities, in evaluation mode. The weights are memory-mapped, not copied.
+    """Loads `folder/model` for the catalog's modalities, in evaluation mode.
 
     Raises:
         MaskweaveError: the run is not finished, a file is damaged, or the weights belong to another catalog.

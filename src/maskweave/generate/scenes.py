@@ -14,6 +14,7 @@ from maskweave.errors import MaskweaveError, shown
 from maskweave.modality.entry import Modality
 from maskweave.values.files import read_value
 from maskweave.values.formats import split_ending
+from maskweave.values.formats.numpy_rows import NpyRows
 
 Window = Callable[[int, int, int, int], Any]
 """Returns rows y0 to y1 and columns x0 to x1 as a checked value; None if nothing in it is known."""
@@ -102,8 +103,8 @@ def _open_file(path: Path, modality: Modality, where: str) -> Plane:
     if not path.is_file():
         raise MaskweaveError(f"{where}: {shown(str(path)[:200])}: no such file; give an existing one")
     ending = split_ending(path.name)[1]
-    if ending == "npy":
-        return _of_array(_mapped(path), modality, f"{where}: {path}")
+    if ending == "npy" and not (rows := NpyRows(path)).fortran:
+        return _of_array(rows, modality, f"{where}: {path}")
     if ending in ("tif", "tiff") and _by_windows(path, modality):
         from maskweave.values.formats import tiff
 
@@ -123,10 +124,3 @@ def _by_windows(path: Path, modality: Modality) -> bool:
     from maskweave.values.formats import tiff
 
     return not modality.value.reads_photograph("tif") or tiff.is_plain_photograph(path)
-
-
-def _mapped(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise MaskweaveError(f"{path}: not a readable .npy file ({error}); replace it") from error

@@ -87,7 +87,7 @@ def read_config(folder: Path, known: Mapping[str, Any], what: str) -> PublishedC
 
 
 class Tensors:
-    """The memory-mapped tensors of `model.safetensors`. `take` them one by one; `finish` reports what is missing or left over.
+    """The tensors of `model.safetensors`. `take` them one by one; `finish` reports what is missing or left over.
 
     Raises:
         MaskweaveError: the file is missing, truncated or of another format.

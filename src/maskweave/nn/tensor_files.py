@@ -5,7 +5,6 @@ among processes has one file for each share: its header says under `rows`, in JS
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from maskweave.errors import MaskweaveError, shown
-from maskweave.files import read_json_object
+from maskweave.files import parse_json, read_json_object
 
 ROWS = "rows"
 LARGEST_FILE = 5 * 10**9
@@ -46,14 +45,17 @@ def split_by_size(tensors: Mapping[str, Tensor], most: int) -> list[dict[str, Te
 
 
 @contextlib.contextmanager
-def open_file(path: Path) -> Iterator[Any]:
-    """Open a safetensors file, memory-mapped.
+def open_file(path: Path, mapped: bool = False) -> Iterator[Any]:
+    """Open a safetensors file. Its tensors are read into memory of their own, one by one, so that they outlive the file.
+
+    Args:
+        mapped: its tensors are memory-mapped instead: reading one ends the process if the file was truncated meanwhile.
 
     Raises:
         MaskweaveError: the file is missing or truncated, or has another format.
     """
     try:
-        with safe_open(path, framework="pt") as stored:
+        with safe_open(path, framework="pt", backend="mmap" if mapped else "pread") as stored:
             yield stored
     except FileNotFoundError as error:
         raise MaskweaveError(f"{path}: no such file") from error
@@ -168,7 +170,7 @@ class JoinedSlice:
 def _rows(path: Path, file: Any) -> dict[str, tuple[int, int]]:
     """Reads the header's `rows`; none if it has none."""
     try:
-        found = json.loads((file.metadata() or {}).get(ROWS, "{}"))
+        found = parse_json((file.metadata() or {}).get(ROWS, "{}"))
         return {str(name): (int(start), int(total)) for name, (start, total) in found.items()}
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise MaskweaveError(

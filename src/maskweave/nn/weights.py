@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from maskweave.errors import MaskweaveError, shown
-from maskweave.files import write_aside
+from maskweave.files import parse_json, write_aside
 from maskweave.nn.int8 import DequantizedTensors
 from maskweave.nn.tensor_files import LARGEST_FILE, files_of, index_of, open_file, open_files, part_of, split_by_size
 
@@ -68,7 +68,7 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, most: int = LARGEST_
 
 @contextlib.contextmanager
 def open_tensors(path: Path) -> Iterator[Any]:
-    """Open a safetensors file, memory-mapped; or, if it was split, all of its files as one.
+    """Open a safetensors file; or, if it was split, all of its files as one.
 
     Raises:
         MaskweaveError: a file is missing or truncated, or has another format.
@@ -91,8 +91,8 @@ def load_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def take_tensors(module: nn.Module, path: Path) -> None:
-    """Use the memory-mapped tensors of a file as a module's parameters and buffers, after reading them once to check them. They take memory only when changed, or if
-    the file has another precision than the module, such as bfloat16, or 8-bit integers with scales (`nn.int8`).
+    """Read the tensors of a file and use them as a module's parameters and buffers. They are copied only if the file has another precision than the
+    module, such as bfloat16, or 8-bit integers with scales (`nn.int8`).
 
     Raises:
         MaskweaveError: same as `load_tensors`; or a tensor has numbers of another kind, or NaN, infinite or absurdly large ones.
@@ -110,7 +110,7 @@ LARGEST = 1e12
 
 
 def _usable(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
-    """Returns a stored tensor in the type that the module computes in: the mapped one, or a converted copy, of bfloat16 for instance.
+    """Returns a stored tensor in the type that the module computes in: as it is, or a converted copy, of bfloat16 for instance.
 
     Raises:
         MaskweaveError: it has numbers of another kind, or numbers that are not finite or absurdly large.
@@ -198,7 +198,7 @@ def save_passthrough(passthrough: PassthroughTensors | None, folder: Path) -> No
 
 
 def load_passthrough(folder: Path) -> PassthroughTensors | None:
-    """Loads what `save_passthrough` wrote, memory-mapped; None if there is no file.
+    """Loads what `save_passthrough` wrote; None if there is no file.
 
     Raises:
         MaskweaveError: the file is damaged, or was not written by `save_passthrough`.
@@ -208,7 +208,7 @@ def load_passthrough(folder: Path) -> PassthroughTensors | None:
         return None
     with open_tensors(path) as stored:
         try:
-            config, names = json.loads((stored.metadata() or {})["config"])
+            config, names = parse_json((stored.metadata() or {})["config"])
             if (
                 not isinstance(config, dict)
                 or not isinstance(names, list)

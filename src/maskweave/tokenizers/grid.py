@@ -279,7 +279,7 @@ class GridTokenizer(nn.Module):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], modality: Modality | None = None) -> Self:
-        """Load a saved tokenizer in evaluation mode. The weights are memory-mapped, not copied.
+        """Load a saved tokenizer in evaluation mode.
 
         Args:
             modality: the entry to use the tokenizer for; its value, grid and tokenizer must equal the saved ones, except `report_facts`.

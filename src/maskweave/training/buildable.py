@@ -49,7 +49,7 @@ def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None
             _check_vocabulary(catalog, name, [m for m in sequences if m.vocabulary == name], ready.get(name))
     for modality in grids:
         if modality.name in ready:
-            load_grid_tokenizer(ready[modality.name], modality)  # memory-maps the weights
+            load_grid_tokenizer(ready[modality.name], modality)  # reads the weights
         elif modality.name in todo and taken_tokenizer(modality) is None and modality.value.tokenized_by == "network":
             TokenizerObjective(GridTokenizer.without_weights(modality))
     family = family_named(recipe.model.family)

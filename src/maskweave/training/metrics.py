@@ -13,7 +13,7 @@ from typing import IO, Any, Self
 import torch
 from torch import Tensor
 
-from maskweave.files import write_aside
+from maskweave.files import parse_json, write_aside
 from maskweave.training.distributed import DistContext
 from maskweave.training.event_file import EventFile
 
@@ -177,7 +177,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     written = text.split("\n")  # not splitlines, which also splits at other characters
     for number, line in enumerate(written[:-1], 1):  # every complete line ends with a line break
         try:
-            content = json.loads(line)
+            content = parse_json(line)
         except (ValueError, RecursionError):
             content = None
         if isinstance(content, dict) and isinstance(content.get("step"), int) and "split" in content:

@@ -38,6 +38,7 @@ from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import Recipe
 from maskweave.training.run_folder import CACHE
 from maskweave.training.sources import open_source
+from maskweave.values.formats.numpy_rows import NpyRows
 from maskweave.values.weights import Weighting
 
 WEIGHTS = ".weights.npy"
@@ -110,7 +111,7 @@ def _steps(recipe: Recipe, name: str) -> int:
 
 
 def _cache_values(recipe: Recipe, catalog: Catalog, todo: list[str], root: Path, cache: Path) -> None:
-    """Reads the samples once and writes each network's values to a file that its training memory-maps; fits and saves tokenizers by rules."""
+    """Reads the samples once and writes each network's values to a file from which its training reads batches; fits and saves tokenizers by rules."""
     grids = {name: catalog[name] for name in todo if name in catalog}
     texts = {
         v: [m for m in catalog.values() if m.vocabulary == v and m.value.is_text]
@@ -188,16 +189,20 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
         type(recipe.train), {**plain(recipe.tokenizers.train), "steps": _steps(recipe, name)}, "tokenizers.train"
     )
     modality = catalog[name]
-    values = np.load(folder / CACHE / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    held_out = max(1, len(values) // ONE_IN)
-    training = values[:-held_out] if len(values) > held_out else values
-    modality = dataclasses.replace(modality, value=modality.value.fit_to(training))
-    weights: tuple[np.ndarray, Weighting] | None = None
+    path = folder / CACHE / f"{name}.npy"
+    values = NpyRows(path)
+    held_out = len(values) - max(1, len(values) // ONE_IN)  # the first of them
+    training = values.part(0, held_out or len(values))
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # only while scales are learned
+    modality = dataclasses.replace(modality, value=modality.value.fit_to(mapped[: len(training)]))
+    del mapped
+    weights: tuple[NpyRows, Weighting] | None = None
     held_out_weights = weights
     if catalog[modality.reads].weight:
-        raw = np.load(folder / CACHE / f"{name}{WEIGHTS}", mmap_mode="r", allow_pickle=False)
-        weights = raw[: len(training)], Weighting.fit(raw[: len(training)], modality.value.channels)
-        held_out_weights = raw[-held_out:], weights[1]
+        raw = NpyRows(folder / CACHE / f"{name}{WEIGHTS}")
+        known = raw.part(0, len(training))
+        weights = known, Weighting.fit(known, modality.value.channels)
+        held_out_weights = raw.part(held_out, len(raw)), weights[1]
     augment = recipe.data.augment
     torch.manual_seed(recipe.seed)
     tokenizer = GridTokenizer(modality)
@@ -217,7 +222,7 @@ def train_tokenizer(recipe: Recipe, catalog: Catalog, folder: Path, name: str, c
         settings,
         target,
         validation=ValueBatches(
-            modality, values[-held_out:], settings.batch_size, shuffle=False, weights=held_out_weights
+            modality, values.part(held_out, len(values)), settings.batch_size, shuffle=False, weights=held_out_weights
         ),
         title=f"tokenizer {name}",
         resume_command=command,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maskweave.values.formats.numpy_rows import NpyRows
+
 CLIPPED_AT = 0.99
 """Weights above this quantile of the positive ones count as much as it."""
 POINTS = 2**20
@@ -28,7 +30,7 @@ class Weighting:
     """(C,) mean of the clipped weights above 0."""
 
     @classmethod
-    def fit(cls, weights: np.ndarray | Sequence[np.ndarray], channels: int) -> "Weighting":
+    def fit(cls, weights: np.ndarray | Sequence[np.ndarray] | NpyRows, channels: int) -> "Weighting":
         """Returns the scaling of raw weights (S, *size[, C]): 0 at unknown points, and NaN in values without weights."""
         rows = _some(weights, channels)
         most, means = [], []
@@ -46,7 +48,7 @@ class Weighting:
         return np.where(np.isnan(scaled), 1, scaled).astype(np.float32).reshape(np.shape(weights))
 
 
-def _some(weights: np.ndarray | Sequence[np.ndarray], channels: int) -> np.ndarray:
+def _some(weights: np.ndarray | Sequence[np.ndarray] | NpyRows, channels: int) -> np.ndarray:
     """Returns weights of some or all points, evenly spread over the values, (points, C)."""
     count = len(weights)
     if not count:

@@ -52,17 +52,17 @@ class Cifar10(LabeledPictures):
             )
         self.modality, self.catalog = entries[0], Catalog(entries)
         self.classes = tuple((folder / self.classes_file).read_text(encoding="utf-8").split())
-        self._records = [self._mapped(folder / name) for name in names]
+        self._records = [self._read(folder / name) for name in names]
         self._names = [Path(name).stem for name in names]
         self._starts = np.cumsum([0, *map(len, self._records)])
         self.labels = [int(n) for records in self._records for n in records[:, self.label_bytes - 1]]
 
-    def _mapped(self, path: Path) -> np.ndarray:
-        """Returns the records of a file, uint8 (N, bytes), mapped into memory."""
+    def _read(self, path: Path) -> np.ndarray:
+        """Returns the records of a file, uint8 (N, bytes)."""
         length, size = self.label_bytes + POINTS, path.stat().st_size
         if not size or size % length:
             raise MaskweaveError(f"{path}: has {size:,} bytes; expected records of {length:,} bytes; download it again")
-        records = np.memmap(path, np.uint8, "r").reshape(-1, length)
+        records = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, length)
         if (most := int(records[:, self.label_bytes - 1].max())) >= len(self.classes):
             raise MaskweaveError(
                 f"{path}: has the class {most}, but {self.classes_file} lists {len(self.classes)}; download it again"

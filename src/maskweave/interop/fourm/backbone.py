@@ -15,7 +15,7 @@ from maskweave.nn.layers import sine_cosine, without_memory
 def load_backbone(
     folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathLike[str] | Catalog = CATALOG
 ) -> Backbone:
-    """Load the encoder of a published model with pictures as input, in evaluation mode. The weights are memory-mapped.
+    """Load the encoder of a published model with pictures as input, in evaluation mode.
 
     Args:
         catalog: must have an entry for each of the model's modalities.

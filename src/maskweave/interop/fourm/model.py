@@ -83,7 +83,7 @@ class StoredTensor(NamedTuple):
 
 @check_arguments
 def load_model(folder_or_hub_id: str | os.PathLike[str], catalog: str | os.PathLike[str] | Catalog = CATALOG) -> Loaded:
-    """Load a published 4M model, in evaluation mode. Its weights are memory-mapped, not copied.
+    """Load a published 4M model, in evaluation mode.
 
     Args:
         catalog: must have an entry for each of the model's modalities; by default those of the papers.

@@ -37,7 +37,7 @@ from maskweave.values.vector import Vector
 def load_tokenizer(
     folder_or_hub_id: str | os.PathLike[str], modality: Modality | None = None, size: tuple[int, int] | None = None
 ) -> GridTokenizer:
-    """Load a published tokenizer, in evaluation mode. Its weights are memory-mapped; only those of patches are copied.
+    """Load a published tokenizer, in evaluation mode.
 
     Args:
         modality: the entry of the values. By default one is made: classes if the tokenizer has labels, a vector for MLPs, features

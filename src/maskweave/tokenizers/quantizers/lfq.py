@@ -24,7 +24,7 @@ class LFQ(BaseQuantizer):
     Args:
         codes: codebook size V, a power of two; the latent has log2(V) channels.
         entropy: weight of the entropy loss.
-        commitment: weight of the squared distance between latents and their codes.
+        commitment: weight of the squared distance between latents and their codes, per channel, as in published code.
         sharpness: inverse temperature of the soft assignment to codes.
     """
 

@@ -19,7 +19,7 @@ class SimVQ(BaseQuantizer):
         codes: codebook size V.
         dim: width D of latents and codes.
         rotation: use the rotation trick instead of the straight-through estimator.
-        commitment: weight of the squared distance between latents and their codes for the latents; 1 for the codes.
+        commitment: weight of the squared distance between latents and their codes for the latents; 1 for the codes. Per channel, as in the authors' code.
     """
 
     frozen: Tensor

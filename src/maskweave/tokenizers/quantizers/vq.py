@@ -25,7 +25,7 @@ class VQ(BaseQuantizer):
         dim: width D of latents and codes.
         decay: decay of the moving averages per batch.
         dead: a code is replaced if its use, relative to the average code, is below this share.
-        commitment: weight of the squared distance between latents and their codes.
+        commitment: weight of the squared distance between latents and their codes, summed over the D channels.
         rotation: use the rotation trick instead of the straight-through estimator.
         cosine: normalize latents and codes. Otherwise the nearest code by distance is taken, and codes are the means of their latents.
     """

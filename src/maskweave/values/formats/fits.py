@@ -7,6 +7,7 @@ import numpy as np
 
 from maskweave.errors import BadSample
 from maskweave.values.formats.base import Selection, Stored, as_floats, check_array, choose, faults, native, needs
+from maskweave.values.formats.packed import check_chunk
 
 MAX_HDUS = 1000
 
@@ -31,6 +32,7 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
     with faults("FITS file", where), fits.open(io.BytesIO(content), **options) as hdus:
         arrays = _arrays(hdus, content, where)
         hdu, column = arrays[choose(list(arrays), selection.array, where, selection.likely(list(arrays)))]
+        _check_tiles(hdu, content, where)
         stored = _image(hdu, where) if column is None else _column(hdu, column, where)
     if column is None and selection.axes == 2 and stored.array.ndim == 3:
         planes_last = np.ascontiguousarray(np.moveaxis(stored.array, 0, -1))
@@ -103,6 +105,18 @@ def _image(hdu: Any, where: str) -> Stored:
         return Stored(_shifted(raw, int(zero)), known)
     floats = as_floats(raw)
     return Stored(floats * floats.dtype.type(scale) + floats.dtype.type(zero), known)
+
+
+def _check_tiles(hdu: Any, content: bytes, where: str) -> None:
+    """Check what the tiles of a compressed image unpack to. Other compressions than gzip are decoded into the size of a tile."""
+    if (table := getattr(hdu, "_bintable", None)) is None:
+        return
+    header = table.header
+    heap = hdu.fileinfo()["datLoc"] + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
+    for name in table.columns.names:
+        if name == "GZIP_COMPRESSED_DATA" or (name == "COMPRESSED_DATA" and "GZIP" in header["ZCMPTYPE"]):
+            for size, offset in table.data[name].tolist():
+                check_chunk(content[heap + offset : heap + offset + size], "gzip", where)
 
 
 def _shifted(raw: np.ndarray, zero: int) -> np.ndarray:

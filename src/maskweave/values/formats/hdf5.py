@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from maskweave.errors import BadSample
+from maskweave.values import files
 from maskweave.values.formats.base import Selection, Stored, check_array, choose, faults, native, needs
 from maskweave.values.formats.conventions import decoded
+from maskweave.values.formats.packed import DEFLATED, check_chunk
 
 MAX_OBJECTS = 10_000
 ATTRIBUTES = ("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned")
@@ -40,8 +42,23 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
         check_array(dataset.shape or (), dataset.dtype, named)
         if dataset.chunks:
             check_array(dataset.chunks, dataset.dtype, f"{named}: a chunk")
+            if len(content) * DEFLATED > files.max_value_bytes():
+                _check_chunks(dataset, h5py, named)
         attributes = {name: attribute(dataset, name) for name in ATTRIBUTES}
         return decoded(native(dataset[()]), attributes, named)
+
+
+def _check_chunks(dataset: Any, h5py: Any, where: str) -> None:
+    """Check what the chunks unpack to."""
+    settings = dataset.id.get_create_plist()
+    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+    if filters.count(h5py.h5z.FILTER_DEFLATE) > 1:
+        raise BadSample(f"{where}: is compressed twice; expected once; write it again")
+    if h5py.h5z.FILTER_DEFLATE in filters:
+        for i in range(dataset.id.get_num_chunks()):
+            chunk = dataset.id.get_chunk_info(i)
+            if chunk.size * DEFLATED > files.max_value_bytes():
+                check_chunk(dataset.id.read_direct_chunk(chunk.chunk_offset)[1], "zlib", where)
 
 
 def unit(content: bytes, where: str, array: str = "") -> str:

@@ -1,14 +1,17 @@
 """NumPy's npy and npz. Headers are checked before memory is allocated, and nothing is ever unpickled."""
 
 import io
+import math
 import zipfile
 from typing import Any
 
 import numpy as np
 
-from maskweave.errors import BadSample, reason
+from maskweave.errors import BadSample, reason, shown
 from maskweave.values.formats.base import Selection, Stored, check_array, choose, faults, native
 
+MOST_AXES = 32
+"""NumPy's own limit is 32 or 64, by its version."""
 AT_ONCE = 2**20
 """Bytes that are unpacked at once: streams of zip files make copies of what they read."""
 
@@ -43,8 +46,9 @@ def read_header(stream: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtyp
         raise BadSample(
             f"{where}: not a NumPy array, or its header is damaged ({reason(error)}); save it with numpy.save"
         ) from error
-    if not all(type(n) is int and n >= 0 for n in shape):
-        raise BadSample(f"{where}: its header is damaged (shape {shape}); save it with numpy.save")
+    whole = all(type(n) is int and n >= 0 for n in shape)
+    if not whole or len(shape) > MOST_AXES or math.prod(max(n, 1) for n in shape) * dtype.itemsize >= 2**63:
+        raise BadSample(f"{where}: its header is damaged (shape {shown(shape)}); save it with numpy.save")
     return shape, fortran, dtype
 
 

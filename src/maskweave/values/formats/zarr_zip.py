@@ -4,7 +4,7 @@ Zarr's second version may name filters that unpickle, so only known compressors 
 """
 
 import io
-import json
+import math
 import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskweave.errors import BadSample
+from maskweave.files import parse_json
 from maskweave.values import files
 from maskweave.values.formats.base import Selection, Stored, check_array, choose, faults, native, needs
 from maskweave.values.formats.conventions import decoded
+from maskweave.values.formats.packed import UNPACKED, check_chunk
 
 CODECS = frozenset({
     "bytes", "transpose", "sharding_indexed", "crc32c", "blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma",
@@ -63,8 +65,10 @@ def read(content: bytes, where: str, selection: Selection) -> Stored:
         size = sum(info.file_size for info in own.values())
         if size > files.max_value_bytes():
             raise BadSample(f"{named}: takes {size:,} bytes; expected at most {files.max_value_bytes():,}")
+        chunks = {name[len(folder) :]: archive.read(info) for name, info in own.items()}
+        _check_chunks(array, chunks, named)
         buffer = default_buffer_prototype().buffer
-        store = MemoryStore({name[len(folder) :]: buffer.from_bytes(archive.read(info)) for name, info in own.items()})
+        store = MemoryStore({name: buffer.from_bytes(chunk) for name, chunk in chunks.items()})
         return decoded(native(np.asarray(zarr.open_array(store=store, mode="r")[...])), array.attributes, named)
 
 
@@ -92,7 +96,7 @@ def _json(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> dict[s
         raise BadSample(
             f"{where}: {info.filename} has {info.file_size:,} bytes; expected at most {files.MAX_JSON_BYTES:,}"
         )
-    found = json.loads(archive.read(info))
+    found = parse_json(archive.read(info))
     if not isinstance(found, dict):
         raise BadSample(f"{where}: {info.filename} holds no keys and values; replace the file")
     return found
@@ -121,6 +125,37 @@ def _check(array: _Described, where: str) -> None:
     for name in _codecs([meta.get("compressor"), meta.get("filters"), meta.get("codecs")]):
         if name.removeprefix("numcodecs.") not in CODECS:
             raise BadSample(f"{where}: found the codec {name[:40]!r}; expected one of {', '.join(sorted(CODECS))}")
+
+
+def _check_chunks(array: _Described, chunks: dict[str, bytes], where: str) -> None:
+    """Check what the chunks unpack to."""
+    meta = array.meta
+    names = [
+        name.removeprefix("numcodecs.")
+        for name in _codecs([meta.get("filters"), meta.get("compressor"), meta.get("codecs")])
+    ]
+    packing = [name for name in names if name in UNPACKED]
+    if len(packing) > 1 or names.count("sharding_indexed") > 1:
+        raise BadSample(
+            f"{where}: found the codecs {', '.join(names)}; expected one compressor, in one level of shards"
+        )
+    for name, chunk in chunks.items() if packing else ():
+        if name.rpartition("/")[2] not in (*METADATA, ".zattrs"):
+            for part in _shard(chunk, meta) if "sharding_indexed" in names else [chunk]:
+                check_chunk(part, packing[0], where)
+
+
+def _shard(content: bytes, meta: dict[str, Any]) -> Iterator[bytes]:
+    """The chunks in a shard, https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html."""
+    (facts,) = [codec["configuration"] for codec in meta["codecs"] if codec["name"] == "sharding_indexed"]
+    outer, index = meta["chunk_grid"]["configuration"]["chunk_shape"], [c["name"] for c in facts["index_codecs"]]
+    if index not in (["bytes"], ["bytes", "crc32c"]):
+        raise ValueError(f"the index has the codecs {index}")
+    size = 16 * math.prod(o // i for o, i in zip(outer, facts["chunk_shape"], strict=True))
+    start = 0 if facts.get("index_location", "end") == "start" else len(content) - size - 4 * (len(index) - 1)
+    for offset, count in np.frombuffer(content, "<u8", size // 8, start).reshape(-1, 2).tolist():
+        if offset < len(content):  # otherwise the chunk is empty
+            yield content[offset : offset + count]
 
 
 def _codecs(described: Any) -> Iterator[str]:
