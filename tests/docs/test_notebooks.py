@@ -1,5 +1,6 @@
 """The notebooks run from their first cell to their last, and become pages with their outputs."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -12,6 +13,13 @@ SCRIPTS = sorted((Path(__file__).parents[2] / "docs" / "notebooks").glob("*.py")
 
 def test_there_are_four() -> None:
     assert len(SCRIPTS) == 4
+
+
+@pytest.mark.parametrize("page", ["docs/index.md", "docs/notebooks/first-steps.py", "README.md"])
+def test_the_first_model_of_a_page_needs_no_training(page: str) -> None:
+    text = (SCRIPTS[0].parents[2] / page).read_text(encoding="utf-8")
+    (first, *_) = re.findall(r"maskweave\.load\((.*?)\)", text)
+    assert first == '"scenes"'
 
 
 @pytest.mark.slow  # `make docs` runs them, too
