@@ -1,7 +1,9 @@
 """Bundles go to the Hub and come back, over a server on this machine that speaks the Hub's calls."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +93,7 @@ def test_off_line_there_is_one_line(
     """Nothing listens at the address; or the library is told to stay off-line."""
     use("http://127.0.0.1:9", tmp_path, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    with pytest.raises(MaskweaveError, match=r"cannot be reached \(") as loading:
+    with pytest.raises(MaskweaveError, match=r"the Hugging Face Hub cannot be reached \(") as loading:
         maskweave.load("own-er/x")
     with pytest.raises(
         MaskweaveError, match=r"^own-er/x: the Hugging Face Hub cannot be reached \(.*save the bundle to a"
@@ -101,6 +103,35 @@ def test_off_line_there_is_one_line(
         assert (
             "\n" not in str(error.value) and "An error happened" not in str(error.value) and len(str(error.value)) < 700
         )
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://no-such-host.invalid"])
+def test_off_line_nothing_is_tried_again(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(url, tmp_path, monkeypatch)
+    looked_up: list[str] = []
+
+    def addresses(host: str, *words: Any, **options: Any) -> Any:
+        looked_up.append(host)
+        if host.endswith(".invalid"):
+            raise socket.gaierror(-2, "Name or service not known")
+        return known(host, *words, **options)
+
+    known = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", addresses)
+    with pytest.raises(MaskweaveError, match=r"^own-er/x: .*the Hugging Face Hub cannot be reached \(.*; expected .*$"):
+        maskweave.load("own-er/x")
+    assert 1 <= len(looked_up) <= 4
+
+
+def test_a_full_disk_is_no_fault_of_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    with pytest.raises(
+        MaskweaveError, match=r"the download from the Hugging Face Hub failed \(\[Errno 28\] No space left on device\)"
+    ):
+        maskweave.load("own-er/x")
 
 
 def test_what_was_loaded_before_is_loaded_off_line(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,9 @@ def test_they_are_small_and_say_where_they_come_from() -> None:
 
 
 def test_texts_name_all_weights_that_ship() -> None:
-    answer = (ROOT / "docs/questions.md").read_text(encoding="utf-8").split("## Which licenses hold?")[1].split("\n## ")[0]
+    answer = (
+        (ROOT / "docs/questions.md").read_text(encoding="utf-8").split("## Which licenses hold?")[1].split("\n## ")[0]
+    )
     tree = re.search(r"^  bundles/ .*$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
     folders = [path.name for path in (PACKAGE / "bundles").iterdir()]
     assert len(folders) >= 3 and tree
