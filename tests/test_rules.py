@@ -315,6 +315,30 @@ def test_recipes_load_and_say_what_they_cost(path: Path) -> None:
     assert f"recipes/{path.relative_to(ROOT / 'recipes')}" in header or "make " in header
 
 
+# Systems differ.
+
+NOT_EVERYWHERE = re.compile(
+    r"\bos\.(preadv?|pwritev?|posix_\w+|POSIX_\w+|kill|killpg|fork|fsync|getuid|geteuid|sysconf|sched_\w+|statvfs|uname)\b"
+)
+"""Names of `os` that another system lacks, or that do something else there: on Windows, `kill` ends a process, and `fsync` refuses files that are open for reading."""
+GUARDED = {
+    ("files.py", "fsync"): "of folders, where the system can",
+    ("locks.py", "fsync"): "of files that are open for writing",
+    ("doctor.py", "sysconf"): "or unknown",
+    ("doctor.py", "sched_getaffinity"): "or the number of cores",
+}
+
+
+def test_what_systems_do_differently_is_in_one_module() -> None:
+    found = {
+        (path.relative_to(PACKAGE).as_posix(), name)
+        for path in SOURCES
+        for name in NOT_EVERYWHERE.findall(path.read_text(encoding="utf-8"))
+    }
+    assert {place for place in found if place[0] != "system.py"} == GUARDED.keys()
+    assert ("system.py", "kill") in found
+
+
 # README and docs: blocks run, the tree is the tree.
 
 

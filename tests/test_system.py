@@ -79,7 +79,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setattr(system, "fcntl", None)
     monkeypatch.setattr(system, "resource", None)
     monkeypatch.setattr(system, "PAUSE", 0.001)
-    for name in ("pread", "preadv", "pwrite", "link", "O_CLOEXEC"):
+    for name in ("pread", "preadv", "pwrite", "posix_fadvise", "posix_fallocate", "link", "O_CLOEXEC"):
         monkeypatch.delattr(os, name)
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("os.kill ends processes on Windows"))
     system._own_start.cache_clear()
@@ -104,6 +104,15 @@ def test_positioned_reads_and_writes(windows: Api, tmp_path: Path) -> None:
     assert (system.read_into(file, memoryview(content), 7), content) == (3, b"789\0\0")
     os.close(file)
     assert system.peak_memory() == 0
+
+
+def test_space_is_reserved_only_where_the_system_can(windows: Api, tmp_path: Path) -> None:
+    path = tmp_path / "a map"
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(7,))
+    system.reserve(path)
+    array[:] = 5
+    array.flush()
+    assert np.load(path).tolist() == [5] * 7
 
 
 @pytest.mark.parametrize(("platform", "most"), [("linux", 7168), ("darwin", 7)])
