@@ -13,7 +13,7 @@ def blocks(*languages: str, pages: Sequence[Path] = PAGES) -> list[tuple[str, st
     """Fenced blocks of these languages, with where they stand. After `<!-- not run: why -->` one is for reading only."""
     found = []
     for page in pages:
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             if match[1] in languages and not re.search(r"<!-- not run: .+ -->\n+\Z", text[: match.start()]):
                 line = text.count("\n", 0, match.start()) + 1

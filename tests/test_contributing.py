@@ -42,9 +42,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Modu
         (site / f"{name}.py").write_text(example(heading), encoding="utf-8")
     info = site / "worked-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: worked\nVersion: 1.0\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: worked\nVersion: 1.0\n", encoding="utf-8")
     points = "[maskweave.values]\nangle = worked_angle:Angle\n\n[maskweave.formats]\nasc = worked_grid:read\n"
-    (info / "entry_points.txt").write_text(points)
+    (info / "entry_points.txt").write_text(points, encoding="utf-8")
     caches = (value_types, formats.installed, formats.array_endings, formats._long_endings, formats.reader)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)

@@ -27,7 +27,7 @@ def test_make_help_names_every_target() -> None:
 def write(root: Path, files: dict[str, str]) -> None:
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content)
+        (root / name).write_text(content, encoding="utf-8")
 
 
 def test_the_tests_closest_to_a_change_come_first(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_report_of_a_failure_has_it() -> None:
     code = (
         "from maskweave.files import read_json\ndef test_it(tmp_path):\n    assert read_json(tmp_path / 'gone.json')\n"
     )
-    path.write_text(code)
+    path.write_text(code, encoding="utf-8")
     try:
         words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", str(path)]
         found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)

@@ -63,7 +63,7 @@ def test_what_is_meant_to_be_here_is_not_asked_of_the_hub(
     asked: list, tmp_path: Path, place: str, message: str
 ) -> None:
     (tmp_path / "bundles" / "demo").mkdir(parents=True)
-    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "notes.txt").write_text("", encoding="utf-8")
     if place == "":
         assert find(place) == Path()  # the folder that one stands in
         return

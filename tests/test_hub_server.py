@@ -145,7 +145,7 @@ def test_uploads_of_folders_are_what_is_on_the_hub(hub: Hub, tmp_path: Path) -> 
     content = np.random.default_rng(0).bytes(10_000)
     (tmp_path / "out" / "model").mkdir(parents=True)
     (tmp_path / "out" / "model" / "large").write_bytes(content)
-    (tmp_path / "out" / "small.txt").write_text("text")
+    (tmp_path / "out" / "small.txt").write_text("text", encoding="utf-8")
     assert upload_folder(tmp_path / "out", "a/b", False, "main", "first").endswith("/a/b")
     found = hub.files("a/b", "main")
     assert found is not None and found[1] == {"model/large": content, "small.txt": b"text"}
@@ -159,7 +159,7 @@ def test_a_new_upload_replaces_all_files_of_the_bundle(hub: Hub, tmp_path: Path)
     for folder, paths in (("first", first), ("second", second)):
         for path in paths:
             (tmp_path / folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / folder / path).write_text(folder)
+            (tmp_path / folder / path).write_text(folder, encoding="utf-8")
         upload_folder(tmp_path / folder, "a/b", False, "main", folder)
     found = hub.files("a/b", "main")
     assert found is not None and found[1] == {"model/a/b": b"second", "notes.txt": b"first"}
@@ -177,7 +177,7 @@ def test_names_that_only_the_hub_refuses_give_one_line(name: str, hub: Hub, fold
 def test_tokenizers_are_taken_from_the_hub_by_their_ids(hub: Hub, folder: Path, tmp_path: Path) -> None:
     """A published one with its license, and the network of a bundle; pickled weights beside them stay there."""
     tiny.vq_model(tmp_path / "vq")
-    (tmp_path / "vq" / "README.md").write_text("---\nlicense: mit\n---\n")
+    (tmp_path / "vq" / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
     (tmp_path / "vq" / "weights.bin").write_bytes(b"pickled")
     upload_folder(tmp_path / "vq", "own-er/vq", False, "main", "first")
     picture = {"type": "image", "size": [16, 16], "channels": 3}

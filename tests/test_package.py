@@ -146,7 +146,7 @@ def test_shipped_recipes_are_found_by_name(tmp_path: Path, monkeypatch: pytest.M
         load_recipe("demp")
     with pytest.raises(MaskweaveError, match=r"demo\.yaml: no such file"):
         load_recipe("demo.yaml")
-    (tmp_path / "smoke").write_text("catalog: scenes\ndata: {source: scenes, samples: 8}\nseed: 77\n")
+    (tmp_path / "smoke").write_text("catalog: scenes\ndata: {source: scenes, samples: 8}\nseed: 77\n", encoding="utf-8")
     assert load_recipe("smoke").seed == 77, "a file of that name comes first"
 
 

@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 REPOSITORY = PROJECT["urls"]["Repository"]
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
-PINNED = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+PINNED = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def test_workflows_are_sound(path: Path) -> None:
     workflow = read_yaml(path)
     assert workflow["name"] == path.stem and workflow.keys() >= {True, "jobs"}, "YAML reads 'on' as true"
     assert workflow["permissions"] == {"contents": "read"}, "as few rights as possible"
-    targets = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for job in workflow["jobs"].values():
         assert {"runs-on", "steps"} <= job.keys() and set(shlex.split(str(job.get("needs", "")))) <= workflow[
             "jobs"
@@ -50,7 +50,7 @@ def test_workflows_are_sound(path: Path) -> None:
             assert made in targets
         for file in re.findall(r"tests/[\w/]+\.py", step.get("run", "")):
             assert (ROOT / file).is_file()
-    for value in re.findall(r"\$\{\{\s*(\w+)", path.read_text()):
+    for value in re.findall(r"\$\{\{\s*(\w+)", path.read_text(encoding="utf-8")):
         assert value in ("github", "matrix"), "no secrets"
 
 
@@ -63,7 +63,7 @@ def test_tests_run_on_every_supported_python_and_system() -> None:
     installed = jobs["others"]["steps"][2]["run"]
     extras = {name: len(packages) for name, packages in PROJECT["optional-dependencies"].items()}
     assert '--editable ".[dev,docs]"' in installed and extras["docs"] > 3, "what the tests import, as in the Makefile"
-    assert '--editable ".[dev,docs]"' in (ROOT / "Makefile").read_text()
+    assert '--editable ".[dev,docs]"' in (ROOT / "Makefile").read_text(encoding="utf-8")
     commands = [step.get("run") for step in jobs["linux"]["steps"]]
     assert "make faults SHARE=0.1" in commands, "a tenth of the fault bench for each change"
 
@@ -94,7 +94,7 @@ def test_a_release_is_published_by_trust_alone() -> None:
 def test_versions_agree() -> None:
     version = PROJECT["version"]
     assert maskweave.__version__ == version == read_yaml(ROOT / "CITATION.cff")["version"]
-    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version  # type: ignore[index]
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1] == version  # type: ignore[index]
 
 
 def test_the_citation_names_what_is_needed() -> None:

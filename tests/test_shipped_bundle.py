@@ -35,7 +35,7 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
     assert folder is not None
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8e6
     assert read_provenance(folder).license == "apache-2.0"
-    card = (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text(encoding="utf-8")
     assert "| `rgb` | `depth` | AbsRel (lower) |" in card and "license: apache-2.0" in card
 
 

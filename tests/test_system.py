@@ -156,8 +156,8 @@ def test_files_become_durable_and_are_renamed_although_a_scanner_has_them_open(
     monkeypatch.setattr(os, "fsync", note)
     monkeypatch.setattr(os, "replace", refuse)
     with write_aside(tmp_path / "a földer" / "file") as aside:
-        aside.write_text("content")
-    assert (tmp_path / "a földer" / "file").read_text() == "content" and not refusals
+        aside.write_text("content", encoding="utf-8")
+    assert (tmp_path / "a földer" / "file").read_text(encoding="utf-8") == "content" and not refusals
     assert modes[0] == os.O_RDWR, "Windows cannot make a file durable that is open for reading only"
 
 
@@ -256,7 +256,7 @@ def test_a_run_whose_workers_are_spawned(tiny_recipe: Path, tmp_path: Path) -> N
     """Worker processes are forked on Linux only. The folder has a space and a letter of another language."""
     folder = tmp_path / "with späce s"
     folder.mkdir()
-    (folder / "tiny.yaml").write_text(tiny_recipe.read_text())
+    (folder / "tiny.yaml").write_text(tiny_recipe.read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "run.py").write_text(SPAWNED, encoding="utf-8")
     found = subprocess.run([sys.executable, "run.py"], cwd=folder, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
@@ -345,7 +345,7 @@ def test_processes_of_linux(state: str, runs: bool, tmp_path: Path, monkeypatch:
     asked = []
     monkeypatch.setattr(os, "kill", lambda *given: asked.append(given))
     (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "stat").write_text(stat_line(state, 1234))
+    (tmp_path / "7" / "stat").write_text(stat_line(state, 1234), encoding="utf-8")
     assert system.start_of(7) == 1234 and system.is_running(7) == runs and asked == [(7, 0)]
     (tmp_path / "self").mkdir()
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("/proc is there, so it is not asked otherwise"))

@@ -91,9 +91,9 @@ def test_commands_of_a_field_work(page: str, tmp_path: Path, monkeypatch: pytest
     make = RAW[page]
     make(tmp_path / make.__name__, np.random.default_rng(0))
     monkeypatch.chdir(tmp_path)
-    text = (FIELDS / f"{page}.md").read_text()
+    text = (FIELDS / f"{page}.md").read_text(encoding="utf-8")
     for name, content in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", text, re.DOTALL):
-        Path(name).write_text(content)
+        Path(name).write_text(content, encoding="utf-8")
     found = page_commands(FIELDS / f"{page}.md")
     assert {words[0] for words in found} >= {"init", "run", "generate"}
     for words in found:
@@ -116,11 +116,11 @@ def test_commands_of_a_guide_work(page: str, tiny_run: Path, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     Path("recipes").mkdir()
     for path in (ROOT / "recipes").glob("*.yaml"):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         for long, short in FEWER.items():
             text = re.sub(long, short, text)
-        Path("recipes", path.name).write_text(text)
-    Path("my.yaml").write_text(MY_CATALOG)
+        Path("recipes", path.name).write_text(text, encoding="utf-8")
+    Path("my.yaml").write_text(MY_CATALOG, encoding="utf-8")
     found = page_commands(DOCS / f"{page}.md")
     sides = {"photo.jpg": 96, "large.png": 160}
     if any("rgb=photos/" in words for words in found):

@@ -67,7 +67,7 @@ class Fork:
                 os.waitpid(self.pid, 0)
                 return HUNG, "hangs"
             time.sleep(0.005)
-        return os.waitstatus_to_exitcode(found[1]), self.said.read_text(errors="replace")
+        return os.waitstatus_to_exitcode(found[1]), self.said.read_text(errors="replace", encoding="utf-8")
 
 
 def killed_after(seconds: float) -> Callable[[], None]:
@@ -82,7 +82,7 @@ def kill_child(process: int, seconds: float, patience: float) -> bool:
         try:
             children = [
                 child
-                for child in listed.read_text().split()
+                for child in listed.read_text(encoding="utf-8").split()
                 if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
             ]
         except OSError:  # the process, or a child, has ended
