@@ -1,8 +1,11 @@
 """The files around the code: workflows, templates, citation, change log. They agree with pyproject.toml and with each other."""
 
 import ast
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -119,6 +122,30 @@ def test_issue_templates_are_forms() -> None:
     assert all(
         link["url"].startswith(REPOSITORY) and link["name"] and link["about"] for link in config["contact_links"]
     )
+
+
+def test_a_pull_request_is_asked_for_what_a_merge_needs() -> None:
+    page = (GITHUB / "PULL_REQUEST_TEMPLATE.md").read_text(encoding="utf-8")
+    assert page.count("- [ ] ") >= 4
+    targets = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    made = set(re.findall(r"`make ([\w-]+)`", page))
+    assert {"check", "test"} <= made <= targets
+    named = re.findall(r"[\w/]+\.md", page)
+    assert {"docs/status.md", "CHANGELOG.md"} <= set(named) and all((ROOT / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize("fails", ["", "demo"])
+def test_what_runs_before_a_merge_says_how_long_each_step_took(fails: str, tmp_path: Path) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    for name, content in (("make", f'test "$1" != "{fails}"'), ("chromium", "true")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{content}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    found = subprocess.run(["bash", ".ci/run"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    lines = [re.sub(r"^ +\d+ s  ", "", line) for line in found.stdout.splitlines()]
+    steps = ["make check", "make docs", "make demo", "make test", "make faults SHARE=0.1"][: 2 if fails else 5]
+    assert (found.returncode != 0, lines) == (bool(fails), [*steps, "in total"]), found.stderr
 
 
 def test_hooks_before_a_commit_have_the_versions_of_the_checks() -> None:
