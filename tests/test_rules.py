@@ -355,11 +355,12 @@ def place(item: str) -> str:
 def test_python_blocks_run(
     where: str, code: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder with a photo.png and a photo.jpg, where runs/demo is a tiny run of the same catalog."""
+    """In a folder with a photo.png, a photo.jpg and a large.png, where runs/demo is a tiny run of the same catalog."""
     shutil.copytree(tiny_run, tmp_path / "runs" / "demo")
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
     for name in ("photo.png", "photo.jpg"):
         picture.save(tmp_path / name)
+    picture.resize((160, 112)).save(tmp_path / "large.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Image.Image, "show", lambda self, **_: None)
     trained = contents(tmp_path / "runs" / "demo" / "model")

@@ -3,9 +3,11 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from page_blocks import ROOT, blocks
 
 import maskweave
 from maskweave.cli.main import main
@@ -170,6 +172,17 @@ def test_values_come_with_distributions(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*was (never|hardly) trained")
+def test_the_example_of_the_page_runs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(home / "run", tmp_path / "runs/galaxies")
+    np.save(tmp_path / "galaxy.npy", galaxy(np.random.default_rng(2))[0])
+    monkeypatch.chdir(tmp_path)
+    ((where, code),) = blocks("python", pages=[ROOT / "docs/generation.md"], alone=False)
+    names: dict[str, Any] = {}
+    exec(compile(code, where, "exec"), names)
+    assert 0 <= names["redshift"].quantile([0.05, 0.95])[0] <= names["redshift"].mean
+
+
 def test_ensembles_average_distributions(home: Path) -> None:
     bundle = maskweave.load(home / "run")
     given = {"colors": galaxy(np.random.default_rng(5))[0]}

@@ -73,6 +73,20 @@ def run(words: Sequence[str]) -> None:
         assert out.is_file() or any(out.iterdir())
 
 
+def run_blocks(page: Path) -> None:
+    """Runs the Python blocks that need what the commands of their page wrote."""
+    for where, code in blocks("python", pages=[page], alone=False) if page.stem not in ELSEWHERE else ():
+        exec(compile(code, where, "exec"), {"__name__": "__main__"})
+
+
+ELSEWHERE = {"generation": "tests/test_scalars_labels_tags.py"}
+
+
+def test_blocks_that_need_more_are_run_after_the_commands() -> None:
+    pages = [path for path in (*DOCS.glob("*.md"), *FIELDS.glob("*.md")) if blocks("python", pages=[path], alone=False)]
+    assert {page.stem for page in pages} == {"astronomy", "transfer", *ELSEWHERE}
+
+
 def test_every_page_has_files_to_try_it_on() -> None:
     assert {page.stem for page in FIELDS.glob("*.md")} == set(RAW)
 
@@ -98,6 +112,7 @@ def test_commands_of_a_field_work(page: str, tmp_path: Path, monkeypatch: pytest
     assert {words[0] for words in found} >= {"init", "run", "generate"}
     for words in found:
         run(words)
+    run_blocks(FIELDS / f"{page}.md")
 
 
 GUIDES = [page.stem for page in sorted(DOCS.glob("*.md")) if page.stem not in NOT_RUN and page_commands(page)]
@@ -138,3 +153,4 @@ def test_commands_of_a_guide_work(page: str, tiny_run: Path, tmp_path: Path, mon
             shutil.rmtree("runs/demo")  # of another recipe
         if not shlex.join(words).startswith(NOT_ALONE):
             run(words)
+    run_blocks(DOCS / f"{page}.md")
