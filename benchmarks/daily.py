@@ -90,7 +90,7 @@ def machine() -> dict[str, str]:
     """Returns what makes two runs comparable."""
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
         name = found[1] if found else name
     return {
         "processor": name,

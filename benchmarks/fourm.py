@@ -48,7 +48,7 @@ SAMPLES, TOKENS, PICTURES = 16, 128, 64
 
 def memory(kind: str) -> float:
     """Memory of this process in MiB: RssAnon (anonymous), RssFile (file-mapped) or VmHWM (peak)."""
-    found = re.search(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    found = re.search(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     return int(found[1]) / 1024 if found else float("nan")
 
 

@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name} …", flush=True)
         rows = in_process(name, budget, asked) if budget > 5 else [{"case": "not run", "error": "no time was left"}]
         found["rows"] += [{"section": name, **row} for row in rows]
-        asked.out.write_text(json.dumps(found, indent=1) + "\n")
+        asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"\n{json.dumps(found['machine'])}, {time.monotonic() - began:.0f} s\n{table(found['rows'])}")
     return int(any("error" in row or row.get("ok") is False for row in found["rows"]))
 
@@ -90,7 +90,7 @@ def in_process(name: str, budget: float, asked: argparse.Namespace) -> list[dict
             error = f"ended after {budget:.0f} s"
         if error:
             print("\n".join(output.splitlines()[-15:]), flush=True)
-        found = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+        found = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()] if rows.exists() else []
         whole: dict[str, Any] = {"case": "section", "seconds": round(time.monotonic() - began, 1)}
         return [*found, whole | ({"error": error} if error else {})]
 

@@ -77,7 +77,7 @@ def write_index(root: Path, catalog: Catalog, shards: int, shard_size: int) -> N
 
 def memory() -> dict[str, float]:
     """Megabytes of this process: all that is resident, its own, and that of mapped files, which the system can take back."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return {
         name: int(lines[key].split()[0]) / 1024
         for name, key in (("resident", "VmRSS"), ("own", "RssAnon"), ("files", "RssFile"))
@@ -93,9 +93,11 @@ def told(what: str, seconds: float) -> None:
 
 def bytes_read() -> int:
     return int(
-        next(line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("read_bytes")).split()[
-            1
-        ]
+        next(
+            line
+            for line in Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
+            if line.startswith("read_bytes")
+        ).split()[1]
     )
 
 

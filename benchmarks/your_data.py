@@ -79,9 +79,9 @@ def run_field(field: str, seed: int, given: argparse.Namespace) -> dict[str, dic
         last = [given.npm.resolve()] if field == "emoji" else [count, seed]
         subprocess.run([sys.executable, given.scripts / script, raw, *map(str, last)], check=True)
         (folder / "made").touch()
-    text = (PAGES / f"{field}.md").read_text()
+    text = (PAGES / f"{field}.md").read_text(encoding="utf-8")
     for file, content in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", text, re.DOTALL):
-        (folder / file).write_text(content)
+        (folder / file).write_text(content, encoding="utf-8")
     split = [] if field == "emoji" else ["--data.split.by", "order"]
     more = {
         "init": ["--minutes", str(given.minutes)],
@@ -124,7 +124,7 @@ def timed(words: list[str], folder: Path) -> float:
     """Runs a command. Returns its seconds of CPU time, with its children."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     log = folder / "log.txt"
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         done = subprocess.run(
             [sys.executable, "-m", "maskweave", *words],
             cwd=folder,
@@ -149,11 +149,11 @@ def read_score(folder: Path, task: str, metric: str, held_out: int) -> tuple[flo
     """Returns the score of a task and that of the best constant."""
     place = place_of(folder, task)
     if metric == "R@10":
-        (row,) = json.loads((place / "recall.json").read_text())
+        (row,) = json.loads((place / "recall.json").read_text(encoding="utf-8"))
         return row["at"]["10"], row["chance"]["10"]
     if metric == "shape MAE":
         return references.shape_error(place, folder, held_out)
-    rows = json.loads((place / "evaluation.json").read_text())
+    rows = json.loads((place / "evaluation.json").read_text(encoding="utf-8"))
     (row,) = [row for row in rows if row["metric"] == metric and not row["part"]]
     return row["value"], row["constant"]
 
@@ -173,7 +173,10 @@ def table(rows: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
 
 
 def write(rows: dict[tuple[str, str], list[dict[str, Any]]], path: Path) -> None:
-    path.write_text(json.dumps([{"field": f, "task": t, "seeds": found} for (f, t), found in rows.items()], indent=1))
+    path.write_text(
+        json.dumps([{"field": f, "task": t, "seeds": found} for (f, t), found in rows.items()], indent=1),
+        encoding="utf-8",
+    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def earth_observation(raw: Path, held_out: int) -> dict[str, float]:
 
     bands = [np.where((x := read("s2", k)) == 0, np.nan, np.minimum(x, 16000)) for k in keys]
     classes, heights = ([read(kind, k)[..., 0] for k in keys] for kind in ("landcover", "dem"))
-    biomass = np.array([json.loads((raw / "meta" / f"{k}.json").read_text())["biomass"] for k in keys])
+    biomass = np.array([json.loads((raw / "meta" / f"{k}.json").read_text(encoding="utf-8"))["biomass"] for k in keys])
     cut = len(keys) - held_out
     known = [~np.isnan(x).any(-1) for x in bands]
     usable = [k & (c != 255) for k, c in zip(known, classes, strict=True)]
@@ -95,7 +95,7 @@ def astronomy(raw: Path, held_out: int) -> dict[str, float]:
     """Ridge on five means of the picture; the better of a random forest and a ridge on the spectrum."""
     keys, flux = names(raw / "image"), spectra(raw)
     last = set(keys[-held_out:])
-    redshift = {k: json.loads((raw / "scalars" / f"{k}.json").read_text())["redshift"] for k in keys}
+    redshift = {k: json.loads((raw / "scalars" / f"{k}.json").read_text(encoding="utf-8"))["redshift"] for k in keys}
     train, test = ([k for k in flux if (k in last) == held] for held in (False, True))
     means = {k: np.load(raw / "image" / f"{k}.npy").mean((0, 1)) for k in flux}
     x, z = (np.array([means[k] for k in some]) for some in (train, test))
@@ -146,7 +146,7 @@ def speech(raw: Path, held_out: int) -> dict[str, float]:
     cut = len(keys) - held_out
     scores = {}
     for task, kind in (("phrase", "caption"), ("speaker", "speaker")):
-        y = [(raw / kind / f"{k}.txt").read_text() for k in keys]
+        y = [(raw / kind / f"{k}.txt").read_text(encoding="utf-8") for k in keys]
         scores[task] = float(KNeighborsClassifier(1).fit(x[:cut], y[:cut]).score(x[cut:], y[cut:]))
     return scores
 
@@ -178,7 +178,7 @@ def emoji(raw: Path, held_out: int) -> dict[str, float]:
             white = Image.new("RGBA", picture.size, "white")
             x.append(np.asarray(Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB").resize((16, 16))))
     pixels = np.array(x, np.float64).reshape(len(keys), -1)
-    y = np.array([(raw / "category" / f"{k}.txt").read_text() for k in keys])
+    y = np.array([(raw / "category" / f"{k}.txt").read_text(encoding="utf-8") for k in keys])
     last = np.argsort(hash_names(keys), kind="stable")[:held_out]
     first = np.setdiff1d(np.arange(len(keys)), last)
     return {"category": float(KNeighborsClassifier(10).fit(pixels[first], y[first]).score(pixels[last], y[last]))}

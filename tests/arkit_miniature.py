@@ -49,6 +49,10 @@ def write_scan(folder: Path, scenes: Scenes, numbers: list[int], heading: float)
         )
         pinhole = [64, 64, *(64 * f for f in camera["focal"]), *(64 * c - 0.5 for c in camera["center"])]
         name = f"{scan}_{time + (0.001 if k % 2 else 0):.3f}.pincam"
-        (frames / "lowres_wide_intrinsics" / name).write_text(" ".join(map(str, pinhole)) + "\n")
-    (frames / "lowres_wide.traj").write_text("\n".join(" ".join(map(str, line)) for line in reversed(lines)) + "\n")
-    (folder / f"{scan}_3dod_annotation.json").write_text(json.dumps({"skipped": False, "data": items}))
+        (frames / "lowres_wide_intrinsics" / name).write_text(" ".join(map(str, pinhole)) + "\n", encoding="utf-8")
+    (frames / "lowres_wide.traj").write_text(
+        "\n".join(" ".join(map(str, line)) for line in reversed(lines)) + "\n", encoding="utf-8"
+    )
+    (folder / f"{scan}_3dod_annotation.json").write_text(
+        json.dumps({"skipped": False, "data": items}), encoding="utf-8"
+    )

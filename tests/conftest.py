@@ -58,7 +58,7 @@ def scenes_catalog() -> Catalog:
 def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe over all modalities of the scenes that runs in seconds and learns next to nothing."""
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(TINY)
+    path.write_text(TINY, encoding="utf-8")
     return path
 
 

@@ -52,9 +52,9 @@ def version_2(root: Path) -> Path:
         )
         start += length
     (root / "meta").mkdir()
-    (root / "meta/info.json").write_text(json.dumps({"codebase_version": "v2.1", "fps": FPS}))
+    (root / "meta/info.json").write_text(json.dumps({"codebase_version": "v2.1", "fps": FPS}), encoding="utf-8")
     tasks = [{"task_index": i, "task": f"reach {i}"} for i in range(2)]
-    (root / "meta/tasks.jsonl").write_text("\n".join(map(json.dumps, tasks)))
+    (root / "meta/tasks.jsonl").write_text("\n".join(map(json.dumps, tasks)), encoding="utf-8")
     return root
 
 
@@ -76,7 +76,7 @@ def version_3(root: Path) -> Path:
     tasks = {"task_index": [0, 1], "__index_level_0__": ["reach 0", "reach 1"]}
     pq.write_table(pa.table(tasks), root / "meta/tasks.parquet")
     video(root / "videos/observation.images.top/chunk-000/file-000.mp4", levels)
-    (root / "meta/info.json").write_text(json.dumps({"codebase_version": "v3.0", "fps": FPS}))
+    (root / "meta/info.json").write_text(json.dumps({"codebase_version": "v3.0", "fps": FPS}), encoding="utf-8")
     return root
 
 
@@ -100,6 +100,8 @@ def coco_folder(root: Path) -> Path:
     captions = [{"image_id": i, "caption": f"number {i} {n}"} for n in ("first", "second") for i in (0, 2)]
     (root / "annotations").mkdir()
     instances = {"images": images, "categories": categories, "annotations": objects}
-    (root / "annotations/instances_val2017.json").write_text(json.dumps(instances))
-    (root / "annotations/captions_val2017.json").write_text(json.dumps({"images": images, "annotations": captions}))
+    (root / "annotations/instances_val2017.json").write_text(json.dumps(instances), encoding="utf-8")
+    (root / "annotations/captions_val2017.json").write_text(
+        json.dumps({"images": images, "annotations": captions}), encoding="utf-8"
+    )
     return root

@@ -1,9 +1,10 @@
 """`make test FAST=1`: within a minute, the tests that a change needs most.
 
-    python tests/fast.py [--seconds 45] [--since main] [--list]
+    python tests/fast.py [--seconds 42] [--since main] [--list]
 
 Which files have changed comes from git: what is not committed, and what the branch has beyond `--since`. The tests are taken in this order until
-the time is up; how many were left is printed at the end:
+the time is up, which starts with the process: files are collected for a third of it, no test starts after it, and one that runs is stopped a third
+later. How many were left, and the seconds in total, are printed at the end:
 
 1. changed tests, and the test of the same name as a changed module (tests/values/test_map.py of values/map.py);
 2. the rules of the house;
@@ -13,6 +14,7 @@ the time is up; how many were left is printed at the end:
 
 import argparse
 import ast
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+START = time.monotonic()
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 MOST_FILES = 30
@@ -28,21 +31,49 @@ RULES = ("test_rules.py", "test_suite_itself.py", "test_repository.py")
 
 
 class Deadline:
-    """A pytest plugin that runs no more tests once the time is up."""
+    """A pytest plugin that collects no more files and runs no more tests once the time for it is up."""
 
-    def __init__(self, seconds: float):
-        self.end, self.left = time.monotonic() + seconds, 0
+    def __init__(self, seconds: float, start: float = START):
+        self.start, self.seconds = start, seconds
+        self.files = self.skipped = self.done = self.left = 0
+
+    def is_up(self, share: float = 1.0) -> bool:
+        return time.monotonic() >= self.start + share * self.seconds
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
+        if not isinstance(collector, pytest.Module):
+            return None
+        self.files += 1
+        if self.files == 1 or not self.is_up(1 / 3):
+            return None
+        self.skipped += 1
+        return pytest.CollectReport(collector.nodeid, "passed", None, [])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-        if time.monotonic() < self.end:
-            return None
-        self.left += 1
-        return True
+        if self.is_up():
+            self.left += 1
+            return True
+        if hasattr(signal, "setitimer"):  # Windows cannot stop a test
+            signal.signal(signal.SIGALRM, lambda *_: self.stop(item.session))
+            signal.setitimer(signal.ITIMER_REAL, min(self.start + 4 / 3 * self.seconds - time.monotonic(), 1e6))
+        return None
+
+    def stop(self, session: pytest.Session) -> None:
+        self.left = session.testscollected - self.done
+        pytest.exit("this test ran long after the time was up", 1 if session.testsfailed else 0)
+
+    def pytest_runtest_logfinish(self) -> None:
+        self.done += 1
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.left:
-            terminalreporter.write_line(f"time is up: {self.left} tests were not run; make test runs all")
+        if self.left or self.skipped:
+            left = f"{self.left} tests and {self.skipped} files"
+            terminalreporter.write_line(f"time is up: {left} were not run; make test runs all")
+        terminalreporter.write_line(f"{time.monotonic() - self.start:.0f} seconds in total")
 
 
 def changed_files(root: Path, since: str) -> list[str]:
@@ -91,7 +122,7 @@ def chosen(root: Path, changed: list[str]) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=45.0)
+    parser.add_argument("--seconds", type=float, default=42.0)
     parser.add_argument("--since", default="main")
     parser.add_argument("--list", action="store_true", help="print the files and run nothing")
     given = parser.parse_args(arguments)

@@ -33,7 +33,7 @@ def write(root: Path, names: list[str]) -> None:
             (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 12, 3), i % 256, np.uint8)).save(root / "rgb" / f"{name}.png")
         np.save(root / "depth" / f"{name}.npy", np.full((8, 12), i % 9, np.float32))
-        (root / "caption" / f"{name}.txt").write_text(f"number {i}")
+        (root / "caption" / f"{name}.txt").write_text(f"number {i}", encoding="utf-8")
 
 
 def contents(out: Path) -> dict[str, bytes]:

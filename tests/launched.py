@@ -24,7 +24,7 @@ evaluate: {samples: 2, requests: [{inputs: [rgb], targets: [caption]}], sheets: 
 
 def write_recipe(folder: Path, steps: int = 4, accumulate: int = 1) -> Path:
     path = folder / "recipe.yaml"
-    path.write_text(RECIPE.replace("STEPS", str(steps)).replace("ACCUMULATE", str(accumulate)))
+    path.write_text(RECIPE.replace("STEPS", str(steps)).replace("ACCUMULATE", str(accumulate)), encoding="utf-8")
     return path
 
 

@@ -29,7 +29,11 @@ def advice(frames: Iterable[tuple[str, int, str]], test: str, changed: Iterable[
 
 
 def _imported(path: Path) -> set[str]:
-    modules = [node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    modules = [
+        node.module
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+    ]
     return {f"src/{module.replace('.', '/')}.py" for module in modules if module}
 
 

@@ -64,7 +64,7 @@ def coco_panoptic(
         "annotations": annotations,
         "categories": [{"id": n, "name": name, "isthing": 1} for n, name in categories.items()],
     }
-    (root / "annotations" / "panoptic_val2017.json").write_text(json.dumps(content))
+    (root / "annotations" / "panoptic_val2017.json").write_text(json.dumps(content), encoding="utf-8")
     return made
 
 
@@ -85,7 +85,7 @@ def imagenet(root: Path, flat: bool, each: int = 4, size: tuple[int, int] = SIZE
                 if split == "val":
                     rows.append([stem, f"{name} 1 2 3 4 "])
     if flat:
-        with open(root / "LOC_val_solution.csv", "w", newline="") as file:
+        with open(root / "LOC_val_solution.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([["ImageId", "PredictionString"], *rows])
 
 
@@ -97,7 +97,9 @@ def cifar(root: Path, classes: int, train: int, test: int) -> dict[str, tuple[np
     for version, inner, text in ((10, "cifar-10-batches-bin", "batches.meta.txt"), (100, "cifar-100-binary", "")):
         folder = root / inner
         folder.mkdir(parents=True)
-        (folder / (text or "fine_label_names.txt")).write_text("\n".join(f"kind_{k}" for k in range(classes)) + "\n\n")
+        (folder / (text or "fine_label_names.txt")).write_text(
+            "\n".join(f"kind_{k}" for k in range(classes)) + "\n\n", encoding="utf-8"
+        )
         for split, count in (("train", train), ("test", test)):
             labels = np.arange(count) % classes
             noise = rng.normal(0, 15, (count, 32, 32, 3))
@@ -200,6 +202,6 @@ def hypersim(
         "exclude_reason",
         "split_partition_name",
     ]
-    with open(root / "metadata_images_split_scene_v1.csv", "w", newline="") as file:
+    with open(root / "metadata_images_split_scene_v1.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([heads, *rows])
     return made

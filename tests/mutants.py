@@ -344,7 +344,7 @@ def run_tests(words: Sequence[str], package: Path, limit: int) -> tuple[int, str
             break
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what the tests have started
-    return os.waitstatus_to_exitcode(found[1]), said.read_text(errors="replace")
+    return os.waitstatus_to_exitcode(found[1]), said.read_text(errors="replace", encoding="utf-8")
 
 
 def processor_ticks(session: int) -> int:
@@ -355,7 +355,7 @@ def processor_ticks(session: int) -> int:
     total = 0
     for path in stats:
         with contextlib.suppress(OSError):  # it has ended
-            fields = path.read_text().rpartition(")")[2].split()
+            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
             total += (int(fields[3]) == session) * (int(fields[11]) + int(fields[12]))
     return total
 

@@ -9,13 +9,15 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 
-def blocks(*languages: str, pages: Sequence[Path] = PAGES) -> list[tuple[str, str]]:
-    """Fenced blocks of these languages, with where they stand. After `<!-- not run: why -->` one is for reading only."""
+def blocks(*languages: str, pages: Sequence[Path] = PAGES, alone: bool = True) -> list[tuple[str, str]]:
+    """Fenced blocks of these languages, with where they stand. After `<!-- not run: why -->` one is for reading only; without `alone`, those after
+    `<!-- not run alone: why -->`."""
     found = []
     for page in pages:
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            if match[1] in languages and not re.search(r"<!-- not run: .+ -->\n+\Z", text[: match.start()]):
+            marked = re.search(r"<!-- (not run|not run alone): .+ -->\n+\Z", text[: match.start()])
+            if match[1] in languages and (marked[1] if marked else "") == ("" if alone else "not run alone"):
                 line = text.count("\n", 0, match.start()) + 1
                 found += [(f"{page.name}:{line}", match[2])]
     return found

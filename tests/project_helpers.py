@@ -25,13 +25,13 @@ def put(path: Path, content: object) -> None:
         case ".npz":
             np.savez(path, **content)  # type: ignore[arg-type]
         case ".txt":
-            path.write_text(str(content))
+            path.write_text(str(content), encoding="utf-8")
         case ".wav" | ".flac":
             soundfile.write(path, *content)  # type: ignore[misc]
         case ".mp4":
             path.write_bytes(write_mp4(*content, "x"))  # type: ignore[misc]
         case ".json":
-            path.write_text(json.dumps(content))
+            path.write_text(json.dumps(content), encoding="utf-8")
         case _:
             Image.fromarray(content).save(path)  # type: ignore[arg-type]
 

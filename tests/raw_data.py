@@ -28,7 +28,7 @@ def galaxies(root: Path, rng: np.random.Generator) -> None:
             table = fits.BinTableHDU.from_columns([fits.Column(k, "E", array=v) for k, v in columns.items()])
             table.writeto(root / f"spectrum/{name}.fits")
         scalars = {"redshift": None if i == 5 else i / 20, "mass": 10.0 ** (8 + i / 4)}
-        (root / f"scalars/{name}.json").write_text(json.dumps(scalars))
+        (root / f"scalars/{name}.json").write_text(json.dumps(scalars), encoding="utf-8")
 
 
 def tiles(root: Path, rng: np.random.Generator) -> None:
@@ -62,7 +62,7 @@ def tiles(root: Path, rng: np.random.Generator) -> None:
                 write(root / name / f"tile_{i:04d}.tif", found[name], nodata)
         (root / "meta").mkdir(exist_ok=True)
         meta = {"biomass": float(found["dem"].mean()), "month": i % 12 + 1, "latitude": 46 + i / 7}
-        (root / f"meta/tile_{i:04d}.json").write_text(json.dumps(meta))
+        (root / f"meta/tile_{i:04d}.json").write_text(json.dumps(meta), encoding="utf-8")
     write(root / "scene512/s2/big.tif", scene(80)["s2"], 0)
 
 
@@ -74,9 +74,9 @@ def speech(root: Path, rng: np.random.Generator) -> None:
         name, pitch = f"utt{i:04d}", 200 + 100 * (i % 3)
         time = np.arange(3000 + 500 * (i % 4)) / 8000
         soundfile.write(root / f"wav/{name}.wav", 0.3 * np.sin(2 * np.pi * pitch * time), 8000)
-        (root / f"caption/{name}.txt").write_text(["go left", "go right", "stop"][i % 3])
-        (root / f"speaker/{name}.txt").write_text(f"spk{i % 2}")
-        (root / f"prosody/{name}.json").write_text(json.dumps({"pitch": pitch, "rate": 100 + i}))
+        (root / f"caption/{name}.txt").write_text(["go left", "go right", "stop"][i % 3], encoding="utf-8")
+        (root / f"speaker/{name}.txt").write_text(f"spk{i % 2}", encoding="utf-8")
+        (root / f"prosody/{name}.json").write_text(json.dumps({"pitch": pitch, "rate": 100 + i}), encoding="utf-8")
 
 
 def arm(root: Path, rng: np.random.Generator) -> None:
@@ -90,8 +90,8 @@ def arm(root: Path, rng: np.random.Generator) -> None:
             np.savez_compressed(root / f"cam2/{name}.npz", rng.integers(0, 256, (4, 16, 16, 3), np.uint8))
         np.save(root / f"joints/{name}.npy", rng.normal(size=(20 + i, 6)).cumsum(axis=0))
         np.save(root / f"actions/{name}.npy", rng.normal(size=(8, 2)).astype(np.float32))
-        (root / f"instruction/{name}.txt").write_text(f"reach the {['red', 'blue'][i % 2]} ball")
-        (root / f"success/{name}.txt").write_text(str(i % 4 and 1))
+        (root / f"instruction/{name}.txt").write_text(f"reach the {['red', 'blue'][i % 2]} ball", encoding="utf-8")
+        (root / f"success/{name}.txt").write_text(str(i % 4 and 1), encoding="utf-8")
 
 
 def emoji(root: Path, rng: np.random.Generator) -> None:
@@ -101,9 +101,9 @@ def emoji(root: Path, rng: np.random.Generator) -> None:
     for i in range(COUNT):
         for vendor in ("twitter", "google"):
             Image.fromarray(rng.integers(0, 256, (32, 32, 4), np.uint8)).save(root / vendor / f"1f6{i:02d}.png")
-        (root / f"caption/1f6{i:02d}.txt").write_text(f"red heart {i} ❤")
-        (root / f"keywords/1f6{i:02d}.txt").write_text(f"love | herz | 心 | {i}")
-        (root / f"category/1f6{i:02d}.txt").write_text(["Symbols", "Food"][i % 2])
+        (root / f"caption/1f6{i:02d}.txt").write_text(f"red heart {i} ❤", encoding="utf-8")
+        (root / f"keywords/1f6{i:02d}.txt").write_text(f"love | herz | 心 | {i}", encoding="utf-8")
+        (root / f"category/1f6{i:02d}.txt").write_text(["Symbols", "Food"][i % 2], encoding="utf-8")
 
 
 def photographs(root: Path, rng: np.random.Generator) -> None:
@@ -116,9 +116,9 @@ def photographs(root: Path, rng: np.random.Generator) -> None:
         if i % 4:
             depth = rng.integers(500, 9000, (height, 48)).astype(np.uint16)
             Image.fromarray(depth).save(root / f"depth/{name}.png")
-        (root / f"caption/{name}.txt").write_text(f"a {color} car, number {i}")
+        (root / f"caption/{name}.txt").write_text(f"a {color} car, number {i}", encoding="utf-8")
         box = {"class": f"{color} car", "box": [0.1, 0.2, 0.5 + i / 40, 0.9]}
-        (root / f"boxes/{name}.json").write_text(json.dumps([box]))
+        (root / f"boxes/{name}.json").write_text(json.dumps([box]), encoding="utf-8")
 
 
 RAW: Mapping[str, Callable[[Path, np.random.Generator], None]] = {

@@ -57,8 +57,10 @@ def root(tmp_path: Path) -> Path:
         Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(root / "rgb" / f"{i}.png")
         np.save(root / "depth" / f"{i}.npy", rng.uniform(1, 9, (64, 64)).astype(np.float32))
         Image.fromarray(rng.integers(0, 6, (64, 64), np.uint8)).save(root / "semseg" / f"{i}.png")
-        (root / "caption" / f"{i}.txt").write_text(f"picture {i}")
-        (root / "boxes" / f"{i}.json").write_text(json.dumps([{"class": "red cube", "box": [0.1, 0.1, 0.5, 0.5]}]))
+        (root / "caption" / f"{i}.txt").write_text(f"picture {i}", encoding="utf-8")
+        (root / "boxes" / f"{i}.json").write_text(
+            json.dumps([{"class": "red cube", "box": [0.1, 0.1, 0.5, 0.5]}]), encoding="utf-8"
+        )
     return root
 
 
@@ -94,7 +96,7 @@ def imported(root: Path, *more: str) -> list[str]:
 )
 @pytest.mark.parametrize("command", ["run", "recipe check"])
 def test_recipe(command: str, content: str, says: tuple[str, ...], tmp_path: Path, refused: Refused) -> None:
-    (tmp_path / "own.yaml").write_text(content)
+    (tmp_path / "own.yaml").write_text(content, encoding="utf-8")
     more = ["--out", tmp_path / "run"] if command == "run" else []
     refused(*command.split(), tmp_path / "own.yaml", *more, says=says)
     assert not (tmp_path / "run").exists()
@@ -118,7 +120,8 @@ def test_typed_keys(
 
 def test_a_grid_that_does_not_divide(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "own.yaml").write_text(
-        "modalities:\n  heat: {id: 1, kind: grid, grid: [5, 5], value: {type: map, size: [64, 64], range: [0, 1]}}\n"
+        "modalities:\n  heat: {id: 1, kind: grid, grid: [5, 5], value: {type: map, size: [64, 64], range: [0, 1]}}\n",
+        encoding="utf-8",
     )
     refused(
         "modalities",
@@ -144,7 +147,7 @@ def test_text_that_is_no_path(word: str, tiny_run: Path, tmp_path: Path, refused
 
 
 def test_paths_that_cannot_be(tiny_recipe: Path, tmp_path: Path, refused: Refused) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     for path in ("x" * 5000, tmp_path / "file" / "below"):
         refused("recipe", "check", path, says=("check the path",) if isinstance(path, str) else ("file/below",))
         refused("run", tiny_recipe, "--out", path, says=("check the path",))
@@ -175,7 +178,8 @@ def test_a_folder_without_matching_names(root: Path, refused: Refused) -> None:
 def test_a_data_set_too_small_or_missing(root: Path, tmp_path: Path, refused: Refused) -> None:
     assert main(imported(root)) == 0
     (tmp_path / "own.yaml").write_text(
-        f"catalog: scenes\nmodalities: [depth]\ndata: {{source: {tmp_path / 'out'}, validation: 10}}\n"
+        f"catalog: scenes\nmodalities: [depth]\ndata: {{source: {tmp_path / 'out'}, validation: 10}}\n",
+        encoding="utf-8",
     )
     refused(
         "run",
@@ -268,7 +272,8 @@ def test_a_damaged_tar(root: Path, tmp_path: Path, refused: Refused, capsys: pyt
     tar.write_bytes(content)
     recipe = tmp_path / "own.yaml"
     recipe.write_text(
-        f"catalog: scenes\nmodalities: [depth]\ndata: {{source: {tmp_path / 'out'}, validation: 2, split: {{by: order}}}}\ntokenizers: {{train: {{steps: 1, batch_size: 4}}}}\n"
+        f"catalog: scenes\nmodalities: [depth]\ndata: {{source: {tmp_path / 'out'}, validation: 2, split: {{by: order}}}}\ntokenizers: {{train: {{steps: 1, batch_size: 4}}}}\n",
+        encoding="utf-8",
     )
     refused(
         "tokenizer", recipe, "--out", tmp_path / "run", says=("1 of 8 samples are unusable", "3", "NaN or infinite")
@@ -304,7 +309,7 @@ def test_inputs_that_do_not_fit(
     np.save("far.npy", np.full((64, 64), 3000, np.float32))
     np.save("float.npy", np.ones((64, 64, 3)))
     Path("short.npy").write_bytes(deep(1)[:-20])
-    Path("note.txt").write_text("a note")
+    Path("note.txt").write_text("a note", encoding="utf-8")
     Path("classes.png").write_bytes(png(np.full((64, 64), 9, np.uint8)))
     refused("generate", tiny_run, "--input", given, "--target", "caption", "--out", "o", says=says)
     assert not Path("o").exists()
@@ -351,7 +356,7 @@ def test_an_unfinished_run_is_finished_by_the_command_it_names(
 
 def test_a_run_of_another_catalog(tiny_run: Path, tmp_path: Path, refused: Refused) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
-    entries = (run / "modalities.yaml").read_text()
+    entries = (run / "modalities.yaml").read_text(encoding="utf-8")
     other = read_yaml(run / "modalities.yaml")
     other["modalities"]["depth"]["value"]["range"] = [0, 8]
     write_yaml(run / "modalities.yaml", other)
@@ -367,7 +372,9 @@ def test_a_run_of_another_catalog(tiny_run: Path, tmp_path: Path, refused: Refus
             "train the tokenizer again",
         ),
     )
-    (run / "modalities.yaml").write_text(entries.replace("  instances:\n    id: 11\n", "  instances:\n    id: 12\n"))
+    (run / "modalities.yaml").write_text(
+        entries.replace("  instances:\n    id: 11\n", "  instances:\n    id: 12\n"), encoding="utf-8"
+    )
     refused(
         "generate",
         run,

@@ -17,7 +17,7 @@ import maskweave
 PACKAGE = Path(maskweave.__file__).parent
 STORED = Path(__file__).with_name("constants.yaml")
 KNOWN = {"__builtins__": {"tuple": tuple, "range": range}}
-SETTINGS = yaml.safe_load(STORED_SETTINGS.read_text())
+SETTINGS = yaml.safe_load(STORED_SETTINGS.read_text(encoding="utf-8"))
 HEADER = "# Written by `python tests/test_constants.py`\n"
 
 
@@ -104,7 +104,7 @@ def constants() -> dict[str, dict[str, str]]:
 
 
 def test_numbers_are_those_that_are_written_down() -> None:
-    stored, found = yaml.safe_load(STORED.read_text()), constants()
+    stored, found = yaml.safe_load(STORED.read_text(encoding="utf-8")), constants()
     for name in stored.keys() | found.keys():
         assert found.get(name) == stored.get(name), (
             f"a number of {name} changed; on purpose: python tests/test_constants.py"
@@ -127,4 +127,4 @@ def test_attributes_of_classes_with_settings_are_numbers_too() -> None:
 
 
 if __name__ == "__main__":
-    STORED.write_text(HEADER + yaml.safe_dump(constants(), default_flow_style=None, width=150))
+    STORED.write_text(HEADER + yaml.safe_dump(constants(), default_flow_style=None, width=150), encoding="utf-8")

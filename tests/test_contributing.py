@@ -1,7 +1,10 @@
-"""The worked examples of CONTRIBUTING.md run, as files of another package, and do what the page says."""
+"""The worked examples of CONTRIBUTING.md run, as files of another package and of this one, and do what the page says."""
 
 import importlib
+import os
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from test_rules import ROOT
+from test_rules import ROOT, tracked
 
 from maskweave.errors import BadSample
 from maskweave.modality.catalogs import catalog_from
@@ -39,9 +42,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Modu
         (site / f"{name}.py").write_text(example(heading), encoding="utf-8")
     info = site / "worked-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: worked\nVersion: 1.0\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: worked\nVersion: 1.0\n", encoding="utf-8")
     points = "[maskweave.values]\nangle = worked_angle:Angle\n\n[maskweave.formats]\nasc = worked_grid:read\n"
-    (info / "entry_points.txt").write_text(points)
+    (info / "entry_points.txt").write_text(points, encoding="utf-8")
     caches = (value_types, formats.installed, formats.array_endings, formats._long_endings, formats.reader)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)
@@ -116,3 +119,76 @@ def test_a_reader(package: dict[str, ModuleType], tmp_path: Path) -> None:
         height.parse(b"\xff\xfe", "asc", "hills.asc")
     with pytest.raises(BadSample, match=r"takes 4,000,000,000,000 bytes"):
         height.parse(b"ncols 1000000\nnrows 1000000\n", "asc", "hills.asc")
+
+
+PLACES = {
+    "values/angle.py": "Add a value type",
+    "tokenizers/quantizers/bsq.py": "Add a quantizer",
+    "values/formats/ascii_grid.py": "Add a reader",
+}
+STEPS = (
+    ("src/maskweave/values/__init__.py", "(?<=Queries,)(?=\n\\))", " Angle,"),
+    ("src/maskweave/values/__init__.py", "(?=from maskweave.values.audio)", "from maskweave.values.angle import Angle\n"),
+    ("tests/values/test_types.py", "(?<=NOT_MERGEABLE = {)", '"angle", '),
+    ("src/maskweave/tokenizers/quantizers/__init__.py", '(?=        case "lfq")', '        case "bsq":\n            return BSQ(spec.codes)\n'),
+    ("src/maskweave/tokenizers/quantizers/__init__.py", "(?=from .*fsq import)", "from maskweave.tokenizers.quantizers.bsq import BSQ\n"),
+    ("src/maskweave/modality/tokenizer.py", r'(?<=type: Literal\[)', '"bsq", '),
+    ("src/maskweave/modality/tokenizer.py", r'(?<=return self.type in \("lfq",)', ' "bsq"'),
+    ("docs/modalities.md", "(?<=with a quantizer: )", "`bsq` (signs on a sphere), "),
+    ("tests/tokenizers/test_quantizers.py", r"(?<=SPECS = \[)", 'Quantizer(type="bsq", codes=256), '),
+    ("src/maskweave/values/formats/__init__.py", r"(?<=frames:read\",\n)", '    "asc": f"{_HERE}.ascii_grid:read",\n'),
+    ("src/maskweave/values/formats/__init__.py", r"(?<=PLANES = \()", '"asc", '),
+    ("docs/files.md", r"(?=\| `.npy`)", "| `.asc` | Esri ASCII grids | every array over two axes | |\n"),
+)  # fmt: skip
+"""The steps of the examples in this package: file, place and new text."""
+AFTER = (
+    "tests/values/test_types.py", "tests/values/test_docs.py", "tests/values/test_variation.py", "tests/values/formats/test_registry.py",
+    "tests/tokenizers/test_quantizers.py", "tests/modality/test_catalogs.py", "tests/test_constants.py", "tests/test_settings.py",
+)  # fmt: skip
+"""Tests that run over all value types, quantizers and formats."""
+USED = """
+from maskweave.modality.catalogs import catalog_from
+grid = {"id": 1, "kind": "grid", "grid": [2, 2], "value": {"type": "map", "size": [4, 4], "range": [0, 1]}}
+for codes in (64, 100):
+    tokenizer = {"tokenizer": {"quantizer": {"type": "bsq", "codes": codes}}}
+    print(catalog_from({"modalities": {"height": {**grid, **tokenizer}}}, "here")["height"].tokenizer.quantizer.latent_dim)
+"""
+
+
+@pytest.mark.slow
+def test_the_steps_in_this_package_leave_no_test_that_fails(tmp_path: Path) -> None:
+    for name in tracked():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for place, heading in PLACES.items():
+        (tmp_path / "src/maskweave" / place).write_text(example(heading), encoding="utf-8")
+    for name, where, text in STEPS:
+        changed, count = re.subn(where, text, (tmp_path / name).read_text(encoding="utf-8"), count=1)
+        assert count == 1, where
+        (tmp_path / name).write_text(changed, encoding="utf-8")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+        return subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    (tmp_path / "docs/values.md").write_text(run("-m", "maskweave", "values").stdout, encoding="utf-8")
+    assert run("tests/test_constants.py").returncode == 0
+    found = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *AFTER)
+    assert found.returncode == 0, found.stdout[-3000:]
+    assert "`.asc`" in (tmp_path / "docs/values.md").read_text(encoding="utf-8")
+    used = run("-c", USED)
+    assert used.stdout == "6\n" and "codes must be a power of two for bsq, found 100" in used.stderr
+
+
+def test_the_steps_are_named() -> None:
+    section = PAGE.partition("## Three worked examples")[2]
+    files = {name.removeprefix("src/maskweave/") for name, _, _ in STEPS}
+    assert [name for name in files if name not in section] == []
+    for command in (
+        "maskweave values > docs/values.md",
+        "python tests/test_constants.py",
+        "NOT_MERGEABLE",
+        "has_bits",
+        "PLANES",
+    ):
+        assert f"`{command}`" in section

@@ -14,7 +14,7 @@ MUTABLE = {
 
 def mutable_dataclasses(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
             words = ast.unparse(decorator)
             if "dataclass" in words and "frozen=True" not in words:

@@ -78,7 +78,9 @@ def test_extras(packages: dict[str, str]) -> None:
 
 def test_a_torchvision_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    (tmp_path / "torchvision.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')", encoding="utf-8"
+    )
     (one,) = doctor.torchvision()
     assert "torchvision::nms does not exist" in one.fact and "remove it" in one.advice
 
@@ -103,7 +105,7 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_caches_and_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKWEAVE_CACHE", str(tmp_path / "cache"))
     assert found(doctor.caches)["data cache"].fact.startswith(f"{tmp_path / 'cache'}: 0.0 of at most 100 GB")
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("MASKWEAVE_CACHE", str(tmp_path / "file" / "cache"))
     assert found(doctor.caches)["data cache"].advice == "set MASKWEAVE_CACHE to a folder that can be written"
     monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path)

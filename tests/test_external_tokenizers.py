@@ -90,10 +90,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("external")
     for name in ("dac", "encodec", "vq_model"):
         getattr(tiny, name)(home / name)
-    (home / "encodec" / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
-    (home / "own_source.py").write_text(SOURCE)
-    (home / "catalog.yaml").write_text(CATALOG.replace("MODELS", str(home)))
-    (home / "recipe.yaml").write_text(RECIPE)
+    (home / "encodec" / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n", encoding="utf-8")
+    (home / "own_source.py").write_text(SOURCE, encoding="utf-8")
+    (home / "catalog.yaml").write_text(CATALOG.replace("MODELS", str(home)), encoding="utf-8")
+    (home / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(home))
         assert main(["recipe", "check", str(home / "recipe.yaml")]) == 0
@@ -104,7 +104,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_gives_a_complete_bundle(home: Path) -> None:
-    scores = json.loads((home / "run" / "evaluation.json").read_text())
+    scores = json.loads((home / "run" / "evaluation.json").read_text(encoding="utf-8"))
     assert "noise" in json.dumps(scores) and (home / "run" / "report.html").is_file()
     bundle = maskweave.load(home / "run")
     assert all(isinstance(bundle.tokenizers[name], ExternalGridTokenizer) for name in ("noise", "hum", "photo"))
@@ -173,11 +173,15 @@ def test_a_bundle_cannot_run_code_of_its_own_choice(
 ) -> None:
     monkeypatch.delenv("MASKWEAVE_ALLOW_CODE", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n\ndef f(modality): ...\n")
+    (tmp_path / "planted.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\n\ndef f(modality): ...\n", encoding="utf-8"
+    )
     shutil.copytree(home / "run", tmp_path / "bundle", ignore=shutil.ignore_patterns("tokens"))
     for file in ("modalities.yaml", "tokenizers/photo/config.json"):
         path = tmp_path / "bundle" / file
-        path.write_text(path.read_text().replace(str(home / "vq_model"), "python:planted:f"))
+        path.write_text(
+            path.read_text(encoding="utf-8").replace(str(home / "vq_model"), "python:planted:f"), encoding="utf-8"
+        )
     with pytest.raises(MaskweaveError, match="'photo': its tokenizer is code, python:planted:f, which runs only if"):
         maskweave.load(tmp_path / "bundle")
     assert main(["card", str(tmp_path / "bundle")]) == 1 and not (tmp_path / "ran").exists()

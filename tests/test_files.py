@@ -34,7 +34,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "a.json"
     write_json(target, {"old": 1})
     with pytest.raises(RuntimeError), write_aside(target) as aside:
-        aside.write_text("half")
+        aside.write_text("half", encoding="utf-8")
         raise RuntimeError
     assert read_json(target) == {"old": 1}
     assert os.listdir(tmp_path) == ["a.json"]
@@ -45,7 +45,7 @@ def test_a_folder_replaces_a_folder_as_a_whole(tmp_path):
     for content in ("one", "two"):
         with write_aside(target) as aside:
             aside.mkdir()
-            (aside / content).write_text(content)
+            (aside / content).write_text(content, encoding="utf-8")
     assert os.listdir(target) == ["two"]
     assert os.listdir(tmp_path) == ["run"]
 
@@ -54,10 +54,10 @@ def test_a_full_disk_is_said_clearly_and_keeps_the_old_folder(tmp_path):
     target = tmp_path / "run"
     with write_aside(target) as aside:
         aside.mkdir()
-        (aside / "whole").write_text("1")
+        (aside / "whole").write_text("1", encoding="utf-8")
     with pytest.raises(FullDisk, match="no space left while writing .*run"), write_aside(target) as aside:
         aside.mkdir()
-        (aside / "half").write_text("2")
+        (aside / "half").write_text("2", encoding="utf-8")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert os.listdir(target) == ["whole"]
     assert os.listdir(tmp_path) == ["run"]
@@ -120,7 +120,7 @@ def test_yaml_that_cannot_be_used(tmp_path, content, message):
 @pytest.mark.usefixtures("yaml_parser")
 def test_yaml_may_share_and_merge(tmp_path):
     path = tmp_path / "x.yaml"
-    path.write_text("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  x: 3\n")
+    path.write_text("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  x: 3\n", encoding="utf-8")
     assert read_yaml(path)["b"] == {"x": 3, "y": 2}
 
 
@@ -153,7 +153,7 @@ def test_values_that_aliases_repeat(items, aliases, is_read):
 @pytest.mark.usefixtures("yaml_parser")
 def test_aliases_that_multiply_are_refused_before_anything_is_built(tmp_path, text, monkeypatch):
     path = tmp_path / "x.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert len(text) < 800
     built = []
     monkeypatch.setattr(yaml.SafeLoader, "construct_document", lambda self, node: built.append(node))
@@ -167,7 +167,8 @@ def test_aliases_that_multiply_are_refused_before_anything_is_built(tmp_path, te
 def test_a_catalog_with_a_bomb_in_it_is_refused_shortly(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text(
-        "a: &a [" + ", ".join(["x"] * 9) + "]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nmodalities: {rgb: *c}\n"
+        "a: &a [" + ", ".join(["x"] * 9) + "]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nmodalities: {rgb: *c}\n",
+        encoding="utf-8",
     )
     content = read_yaml(path)
     assert len(content["modalities"]["rgb"]) == 4
@@ -180,7 +181,7 @@ def test_a_catalog_with_a_bomb_in_it_is_refused_shortly(tmp_path):
 @pytest.mark.usefixtures("yaml_parser")
 def test_yaml_that_is_part_of_itself(tmp_path, text):
     path = tmp_path / "x.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(MaskweaveError, match="refers to a value that contains it"):
         read_yaml(path)
 
@@ -189,7 +190,7 @@ def test_yaml_that_is_part_of_itself(tmp_path, text):
 def test_a_merged_mapping_that_itself_merges(tmp_path):
     """The inner mapping is merged elsewhere before it is built, which must not make its overridden key a duplicate."""
     path = tmp_path / "x.yaml"
-    path.write_text("a: &a {x: 1}\ndeep: {deeper: {b: &b {<<: *a, x: 2}}}\nc: {<<: *b, y: 3}\n")
+    path.write_text("a: &a {x: 1}\ndeep: {deeper: {b: &b {<<: *a, x: 2}}}\nc: {<<: *b, y: 3}\n", encoding="utf-8")
     content = read_yaml(path)
     assert content["c"] == {"x": 2, "y": 3} and content["deep"]["deeper"]["b"] == {"x": 2}
 
@@ -207,14 +208,14 @@ def test_a_merged_mapping_that_itself_merges(tmp_path):
 @pytest.mark.usefixtures("yaml_parser")
 def test_yaml_whose_values_cannot_be(tmp_path, text, message):
     path = tmp_path / "x.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(MaskweaveError, match=message):
         read_yaml(path)
 
 
 def test_large_files_are_refused_unless_a_setting_or_the_caller_allows_them(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
-    path.write_text(json.dumps(["x" * 2**20] * 2))
+    path.write_text(json.dumps(["x" * 2**20] * 2), encoding="utf-8")
     monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", "1")
     with pytest.raises(MaskweaveError, match=r"a JSON file of 2 MB, expected at most 1 MB.*MASKWEAVE_MAX_TEXT_MB to 3"):
         read_json(path)
@@ -243,7 +244,7 @@ def test_json_lines_come_back_one_by_one(tmp_path):
     path = tmp_path / "x.jsonl"
     write_json_lines(path, [["a", "why"], ["b", "ä\n"]])
     assert list(read_json_lines(path)) == [["a", "why"], ["b", "ä\n"]]
-    path.write_text('[1]\n{"torn')
+    path.write_text('[1]\n{"torn', encoding="utf-8")
     with pytest.raises(MaskweaveError, match="line 2 is not valid JSON"):
         list(read_json_lines(path))
 
@@ -293,7 +294,7 @@ def calls(monkeypatch, folder):
 def test_a_file_is_durable_before_it_is_seen(tmp_path, monkeypatch):
     made = calls(monkeypatch, tmp_path)
     with write_aside(tmp_path / "a") as aside:
-        aside.write_text("1")
+        aside.write_text("1", encoding="utf-8")
     assert made == [("fsync", "..partial"), ("replace", "..partial", "a"), ("fsync", "folder")]
 
 
@@ -302,7 +303,7 @@ def test_the_old_folder_goes_when_the_new_one_is_in_place(tmp_path, monkeypatch)
     made = calls(monkeypatch, tmp_path)
     with write_aside(tmp_path / "run") as aside:
         aside.mkdir()
-        (aside / "x").write_text("1")
+        (aside / "x").write_text("1", encoding="utf-8")
     assert made == [
         ("fsync", "x"),
         ("replace", "run", "..old"),
@@ -335,7 +336,7 @@ def test_a_second_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypat
 @pytest.mark.usefixtures("yaml_parser")
 def test_yaml_with_nul_characters(tmp_path, where):
     path = tmp_path / "x.yaml"
-    path.write_text(where.format(r'"a\0b"'))
+    path.write_text(where.format(r'"a\0b"'), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="not valid YAML: a text with a NUL character"):
         read_yaml(path)
 
@@ -453,9 +454,9 @@ def test_limits_of_text_files(monkeypatch, setting, recipe, limit, expected):
 def test_a_file_of_exactly_the_limit_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", "1")
     path = tmp_path / "x.json"
-    path.write_text(json.dumps("x" * (2**20 - 2)))
+    path.write_text(json.dumps("x" * (2**20 - 2)), encoding="utf-8")
     assert len(read_json(path)) == 2**20 - 2
-    path.write_text(json.dumps("x" * (2**20 - 1)))
+    path.write_text(json.dumps("x" * (2**20 - 1)), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="set the environment variable MASKWEAVE_MAX_TEXT_MB to 2"):
         read_json(path)
 
@@ -471,7 +472,7 @@ def test_paths_that_are_no_files(tmp_path, name, message):
 
 
 def test_messages_about_wrong_files_are_cut(tmp_path):
-    (tmp_path / "x.yaml").write_text("a: &" + "x" * 3000 + " [\n")
+    (tmp_path / "x.yaml").write_text("a: &" + "x" * 3000 + " [\n", encoding="utf-8")
     for read in (lambda: read_yaml(tmp_path / "x.yaml"), lambda: parse_yaml("a: !" + "x" * 3000, "here")):
         with pytest.raises(MaskweaveError) as caught:
             read()
@@ -479,12 +480,12 @@ def test_messages_about_wrong_files_are_cut(tmp_path):
 
 
 def test_documents_that_are_no_objects(tmp_path):
-    (tmp_path / "x.json").write_text("[1]")
+    (tmp_path / "x.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"x.json: found \[1\]; expected a JSON object"):
         files.read_json_object(tmp_path / "x.json")
     with pytest.raises(MaskweaveError, match=r"holds results made with other settings \(all differ\)"):
         claim_record(tmp_path / "x.json", {"a": 1}, "results")
     with pytest.raises(MaskweaveError, match="^here: expected a mapping of keys to values, found list$"):
         parse_yaml("[1]", "here")
-    (tmp_path / "x.json").write_text('{"a": 1}')
+    (tmp_path / "x.json").write_text('{"a": 1}', encoding="utf-8")
     assert files.read_json_object(tmp_path / "x.json") == {"a": 1}

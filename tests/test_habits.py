@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_make_help_names_every_target() -> None:
 def write(root: Path, files: dict[str, str]) -> None:
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content)
+        (root / name).write_text(content, encoding="utf-8")
 
 
 def test_the_tests_closest_to_a_change_come_first(tmp_path: Path) -> None:
@@ -51,17 +52,40 @@ def test_the_tests_closest_to_a_change_come_first(tmp_path: Path) -> None:
     ]
 
 
-def test_fast_tests_end_in_time_and_say_what_was_left(tmp_path: Path) -> None:
-    tests = "".join(f"def test_{i}():\n    assert True\n" for i in range(20))
-    write(tmp_path, {"test_many.py": f"import builtins\n{tests}def test_2():\n    builtins.deadline.end = 0\n"})
+def run_fast(folder: Path, seconds: float, *files: str) -> tuple[int, str, float]:
+    """Exit code, output and seconds of tests with a deadline."""
     code = (
-        "import builtins, sys, pytest, fast; builtins.deadline = fast.Deadline(1e9)\n"
-        "sys.exit(pytest.main(['-p', 'no:cacheprovider', 'test_many.py'], plugins=[builtins.deadline]))"
+        "import sys, time, pytest, fast\n"
+        f"sys.exit(pytest.main(['-p', 'no:cacheprovider', *{files}], plugins=[fast.Deadline({seconds}, time.monotonic())]))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
-    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert "time is up: " in found.stdout and found.returncode == 0, found.stdout
-    assert "20 passed" not in found.stdout and "tests were not run; make test runs all" in found.stdout
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    start = time.monotonic()
+    found = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    return found.returncode, found.stdout, time.monotonic() - start
+
+
+SLEEPS = "import time\ndef test_{}():\n    time.sleep({})\n    assert True\n"
+
+
+def test_fast_tests_end_in_time_and_say_what_was_left(tmp_path: Path) -> None:
+    """The last but one would take two minutes."""
+    tests = "def test_wrong():\n    assert False\n" + "".join(
+        SLEEPS.format(*one) for one in (("a", 0), ("b", 120), ("c", 0))
+    )
+    write(tmp_path, {"test_slow.py": tests})
+    code, output, seconds = run_fast(tmp_path, 3, "test_slow.py")
+    assert "1 failed, 1 passed" in output and code == 1, output
+    assert "time is up: 2 tests and 0 files were not run; make test runs all" in output
+    assert re.search(r"^\d+ seconds in total$", output, re.MULTILINE) and seconds < 60
+
+
+def test_files_are_collected_for_a_third_of_the_time(tmp_path: Path) -> None:
+    """At least the closest one is."""
+    write(
+        tmp_path, {f"test_{name}.py": "import time\ntime.sleep(2)\ndef test_it():\n    assert True\n" for name in "abc"}
+    )
+    code, output, _ = run_fast(tmp_path, 6, "test_a.py", "test_b.py", "test_c.py")
+    assert code == 0 and "1 passed" in output and "0 tests and 2 files were not run" in output, output
 
 
 def test_a_failure_says_what_to_look_at(tmp_path: Path) -> None:
@@ -92,7 +116,7 @@ def test_the_report_of_a_failure_has_it() -> None:
     code = (
         "from maskweave.files import read_json\ndef test_it(tmp_path):\n    assert read_json(tmp_path / 'gone.json')\n"
     )
-    path.write_text(code)
+    path.write_text(code, encoding="utf-8")
     try:
         words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", str(path)]
         found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)

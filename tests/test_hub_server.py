@@ -1,7 +1,9 @@
 """Bundles go to the Hub and come back, over a server on this machine that speaks the Hub's calls."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +93,7 @@ def test_off_line_there_is_one_line(
     """Nothing listens at the address; or the library is told to stay off-line."""
     use("http://127.0.0.1:9", tmp_path, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    with pytest.raises(MaskweaveError, match=r"cannot be reached \(") as loading:
+    with pytest.raises(MaskweaveError, match=r"the Hugging Face Hub cannot be reached \(") as loading:
         maskweave.load("own-er/x")
     with pytest.raises(
         MaskweaveError, match=r"^own-er/x: the Hugging Face Hub cannot be reached \(.*save the bundle to a"
@@ -101,6 +103,35 @@ def test_off_line_there_is_one_line(
         assert (
             "\n" not in str(error.value) and "An error happened" not in str(error.value) and len(str(error.value)) < 700
         )
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://no-such-host.invalid"])
+def test_off_line_nothing_is_tried_again(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(url, tmp_path, monkeypatch)
+    looked_up: list[str] = []
+
+    def addresses(host: str, *words: Any, **options: Any) -> Any:
+        looked_up.append(host)
+        if host.endswith(".invalid"):
+            raise socket.gaierror(-2, "Name or service not known")
+        return known(host, *words, **options)
+
+    known = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", addresses)
+    with pytest.raises(MaskweaveError, match=r"^own-er/x: .*the Hugging Face Hub cannot be reached \(.*; expected .*$"):
+        maskweave.load("own-er/x")
+    assert 1 <= len(looked_up) <= 4
+
+
+def test_a_full_disk_is_no_fault_of_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    with pytest.raises(
+        MaskweaveError, match=r"the download from the Hugging Face Hub failed \(\[Errno 28\] No space left on device\)"
+    ):
+        maskweave.load("own-er/x")
 
 
 def test_what_was_loaded_before_is_loaded_off_line(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +145,7 @@ def test_uploads_of_folders_are_what_is_on_the_hub(hub: Hub, tmp_path: Path) -> 
     content = np.random.default_rng(0).bytes(10_000)
     (tmp_path / "out" / "model").mkdir(parents=True)
     (tmp_path / "out" / "model" / "large").write_bytes(content)
-    (tmp_path / "out" / "small.txt").write_text("text")
+    (tmp_path / "out" / "small.txt").write_text("text", encoding="utf-8")
     assert upload_folder(tmp_path / "out", "a/b", False, "main", "first").endswith("/a/b")
     found = hub.files("a/b", "main")
     assert found is not None and found[1] == {"model/large": content, "small.txt": b"text"}
@@ -128,7 +159,7 @@ def test_a_new_upload_replaces_all_files_of_the_bundle(hub: Hub, tmp_path: Path)
     for folder, paths in (("first", first), ("second", second)):
         for path in paths:
             (tmp_path / folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / folder / path).write_text(folder)
+            (tmp_path / folder / path).write_text(folder, encoding="utf-8")
         upload_folder(tmp_path / folder, "a/b", False, "main", folder)
     found = hub.files("a/b", "main")
     assert found is not None and found[1] == {"model/a/b": b"second", "notes.txt": b"first"}
@@ -146,7 +177,7 @@ def test_names_that_only_the_hub_refuses_give_one_line(name: str, hub: Hub, fold
 def test_tokenizers_are_taken_from_the_hub_by_their_ids(hub: Hub, folder: Path, tmp_path: Path) -> None:
     """A published one with its license, and the network of a bundle; pickled weights beside them stay there."""
     tiny.vq_model(tmp_path / "vq")
-    (tmp_path / "vq" / "README.md").write_text("---\nlicense: mit\n---\n")
+    (tmp_path / "vq" / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
     (tmp_path / "vq" / "weights.bin").write_bytes(b"pickled")
     upload_folder(tmp_path / "vq", "own-er/vq", False, "main", "first")
     picture = {"type": "image", "size": [16, 16], "channels": 3}

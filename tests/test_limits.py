@@ -192,7 +192,7 @@ def bomb(folder: Path, before: str, at: str) -> Path:
     """A short recipe in which aliases repeat a value 10,000 times where a name is expected."""
     lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 5)]
     path = folder / "bomb.yaml"
-    path.write_text("\n".join(["a0: &a0 " + "x" * 1000, *lines, before, at]))
+    path.write_text("\n".join(["a0: &a0 " + "x" * 1000, *lines, before, at]), encoding="utf-8")
     return path
 
 
@@ -285,7 +285,7 @@ def test_reports_of_changes_are_short(tmp_path: Path) -> None:
     assert len(found) == 10 and max(len(str(change)) for change in found) < 500
     write_yaml(tmp_path / "recipe.yaml", {f"key{n}": 1 for n in range(300)})
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"key1, .* and \d+ more differ") as caught:
         claim_folder(tmp_path, plain(Recipe()), Catalog([]))
     assert len(str(caught.value)) < 1000

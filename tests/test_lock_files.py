@@ -102,7 +102,7 @@ def test_commands_are_cut_to_their_end(tmp_path: Path, monkeypatch: pytest.Monke
     ):
         monkeypatch.setattr(sys, "argv", words)
         with lock(tmp_path):
-            assert json.loads((tmp_path / ".lock").read_text())["command"] == command
+            assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["command"] == command
 
 
 @pytest.mark.parametrize("number", [PermissionError, FileExistsError])
@@ -118,7 +118,7 @@ def test_file_systems_that_cannot_link_or_answer_twice(
 
     monkeypatch.setattr(os, "link", link)
     with lock(tmp_path):
-        assert json.loads((tmp_path / ".lock").read_text())["process"] == os.getpid()
+        assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["process"] == os.getpid()
         assert os.listdir(tmp_path) == [".lock"]
     assert os.listdir(tmp_path) == []
 
@@ -143,7 +143,7 @@ def test_a_lock_is_raised_while_it_is_held(tmp_path: Path, monkeypatch: pytest.M
         until = time.monotonic() + 60
         beats: set[str] = set()
         while len(beats) < 3:
-            beats.add(json.loads((tmp_path / ".lock").read_text())["beat"])
+            beats.add(json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["beat"])
             assert time.monotonic() < until
         assert all(len(beat) == 12 for beat in beats)
     assert not locks._held

@@ -51,7 +51,7 @@ def owned(folder: Path, name: str = locks.NAME, **changes: Any) -> dict[str, Any
     owner = locks._Owner("elsewhere", "elsewhere-1", 7, 8, "abc123", "maskweave run")
     content = {**json.loads(owner.content()), **changes}
     aside = folder / "new lock"
-    aside.write_text(json.dumps(content))
+    aside.write_text(json.dumps(content), encoding="utf-8")
     os.replace(aside, folder / name)
     return content
 
@@ -65,7 +65,7 @@ def test_a_folder_is_written_to_by_one_process(tmp_path: Path, holder: subproces
         lock(tmp_path),
     ):
         pass
-    assert json.loads((tmp_path / ".lock").read_text())["process"] == holder.pid
+    assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["process"] == holder.pid
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -75,10 +75,12 @@ def test_a_killed_owner_loses_it_at_once(
     monkeypatch.setattr(locks, "BEAT", 1000.0)  # nothing is waited for
     holder.send_signal(number)
     until = time.monotonic() + 60
-    while Path(f"/proc/{holder.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":  # not waited for yet
+    while (
+        Path(f"/proc/{holder.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    ):  # not waited for yet
         assert time.monotonic() < until
     with lock(tmp_path):
-        assert json.loads((tmp_path / ".lock").read_text())["process"] == os.getpid()
+        assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["process"] == os.getpid()
     assert os.listdir(tmp_path) == []
 
 
@@ -99,7 +101,7 @@ def test_another_machine_holds_it_while_its_counter_moves(tmp_path: Path, capsys
             if ended.wait(0.02):
                 return
             aside = tmp_path.with_name("beat")
-            aside.write_text(json.dumps({**content, "beat": str(n)}))
+            aside.write_text(json.dumps({**content, "beat": str(n)}), encoding="utf-8")
             os.replace(aside, tmp_path / ".lock")
 
     content = owned(tmp_path)
@@ -128,7 +130,7 @@ def test_times_and_clocks_mean_nothing(tmp_path: Path, holder: subprocess.Popen[
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"process": "x"}', '{"beat": {}}', "\0" * 50])
 def test_a_damaged_lock_is_taken_over_after_a_while(tmp_path: Path, content: str) -> None:
-    (tmp_path / ".lock").write_text(content)
+    (tmp_path / ".lock").write_text(content, encoding="utf-8")
     with lock(tmp_path):
         pass
     assert os.listdir(tmp_path) == []
@@ -155,7 +157,7 @@ def test_a_stale_lock_is_taken_over_by_one(tmp_path: Path) -> None:
     for _ in range(10):
         dead = {"machine": locks.machine(), "process": NO_PROCESS}
         content = owned(tmp_path, **dead)
-        (tmp_path / f".lock.{content['id']}").write_text(json.dumps({**content, "id": "def456"}))
+        (tmp_path / f".lock.{content['id']}").write_text(json.dumps({**content, "id": "def456"}), encoding="utf-8")
         with ThreadPoolExecutor(8) as pool:
             assert any(pool.map(attempt, range(8)))
     assert most == [1] and os.listdir(tmp_path) == []
@@ -215,7 +217,9 @@ def test_locks_of_other_machines_are_watched_together(
     monkeypatch.setattr(locks, "_create", and_another)
     with lock(tmp_path):
         assert os.listdir(tmp_path) == [".lock"]
-        assert int(json.loads((tmp_path / ".lock").read_text())["beat"]) > 0, "it was held while the last was watched"
+        assert int(json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["beat"]) > 0, (
+            "it was held while the last was watched"
+        )
     waits = capsys.readouterr().out.splitlines()
     assert len(waits) == 2 and "(maskweave run) and 19 more; waiting up to" in waits[0] and "more" not in waits[1]
 
@@ -307,7 +311,7 @@ def test_who_lost_a_lock_writes_no_more(tmp_path: Path) -> None:
             aside.touch()
         with write_aside(tmp_path.with_name("other")) as aside:
             aside.touch()
-    assert json.loads((tmp_path / ".lock").read_text())["id"] == "abc123", "it is the other one's now"
+    assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["id"] == "abc123", "it is the other one's now"
 
 
 def test_a_living_writers_partial_files_stay(tmp_path: Path, holder: subprocess.Popen[str]) -> None:

@@ -103,20 +103,20 @@ def test_tests_that_wait_forever_are_stopped(program: str, is_stopped: bool, mon
     monkeypatch.setattr(mutants, "IDLE", 1)
     monkeypatch.setattr(mutants, "_test", work)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "said").write_text("")
+        (Path(folder) / "said").write_text("", encoding="utf-8")
         assert mutants.run_tests([], Path(folder), 60)[0] == (-signal.SIGKILL if is_stopped else 7)
 
 
 def test_the_names_at_a_line(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
-    path.write_text("A, B = 1, 2\n\ndef one():\n    return _two(A)\n\ndef _two(x):\n    def inner():\n        return x\n    return _C.get\n\nclass _C:\n    get = 3\n    def f(self):\n        pass\n")  # fmt: skip
+    path.write_text("A, B = 1, 2\n\ndef one():\n    return _two(A)\n\ndef _two(x):\n    def inner():\n        return x\n    return _C.get\n\nclass _C:\n    get = 3\n    def f(self):\n        pass\n", encoding="utf-8")  # fmt: skip
     names = {line: mutants.names_at(path, line) for line in (1, 2, 4, 8, 12, 14)}
     assert names == {1: {"A", "B"}, 2: set(), 4: {"one"}, 8: {"inner", "one"}, 12: {"one"}, 14: {"f", "one"}}
 
 
 def test_test_files_that_name_what_is_at_a_line_come_first() -> None:
     module = mutants.PACKAGE / "config.py"
-    text = module.read_text().splitlines()
+    text = module.read_text(encoding="utf-8").splitlines()
     line = next(n for n, code in enumerate(text, 1) if code.startswith("def whole_number"))
     found = [str(file.relative_to(mutants.ROOT / "tests")) for file in mutants.tests_of(module, line)]
     assert found[: len(mutants.OF_ALL) + 1] == [*mutants.OF_ALL, "test_config.py"]

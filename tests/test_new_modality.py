@@ -76,9 +76,9 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.save(home / "in" / "volume" / f"{i:03d}.npy", rng.uniform(-1000, 3000, (4, 8, 8)).astype(np.float32))
         np.save(home / "in" / "colors" / f"{i:03d}.npy", rng.standard_normal(5).astype(np.float32))
         if i % 4:
-            (home / "in" / "remark" / f"{i:03d}.txt").write_text(f"source {i % 5} of the field")
-    (home / "survey.yaml").write_text(CATALOG)
-    (home / "survey-recipe.yaml").write_text(RECIPE.replace("SOURCE", str(home / "shards")))
+            (home / "in" / "remark" / f"{i:03d}.txt").write_text(f"source {i % 5} of the field", encoding="utf-8")
+    (home / "survey.yaml").write_text(CATALOG, encoding="utf-8")
+    (home / "survey-recipe.yaml").write_text(RECIPE.replace("SOURCE", str(home / "shards")), encoding="utf-8")
     assert main(["data", "import", str(home / "in"), str(home / "shards"), "--catalog", str(home / "survey.yaml")]) == 0
     assert main(["run", str(home / "survey-recipe.yaml"), "--out", str(home / "run")]) == 0
     return home
@@ -136,7 +136,7 @@ def test_it_is_generated_in_its_unit(survey: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_evaluated_and_reported(survey: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = json.loads((survey / "run" / "evaluation.json").read_text())
+    rows = json.loads((survey / "run" / "evaluation.json").read_text(encoding="utf-8"))
     assert {(row["target"], row["metric"]) for row in rows} >= {
         ("spectrum", "RMSE"),
         ("volume", "MAE"),

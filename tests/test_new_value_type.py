@@ -56,8 +56,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copy(Path(__file__).parents[1] / "examples" / "quaternion.py", site)
     info = site / "robot_values-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: robot-values\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[maskweave.values]\nquaternion = quaternion:Quaternion\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: robot-values\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[maskweave.values]\nquaternion = quaternion:Quaternion\n", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)
         patch.setenv("PYTHONPATH", str(site), prepend=":")
@@ -77,9 +77,9 @@ def robot(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         half = np.radians(degrees + rng.normal() * 0.05) / 2
         xyz = np.eye(3)[axis] * np.sin(half)
         np.save(home / "in" / "pose" / f"{i:03d}.npy", np.array([*xyz, np.cos(half)], np.float32))  # x, y, z, w
-        (home / "in" / "turn" / f"{i:03d}.txt").write_text(f"turn {degrees} about {'xy'[axis]}")
-    (home / "robot.yaml").write_text(CATALOG)
-    (home / "recipe.yaml").write_text(RECIPE.replace("SOURCE", str(home / "shards")))
+        (home / "in" / "turn" / f"{i:03d}.txt").write_text(f"turn {degrees} about {'xy'[axis]}", encoding="utf-8")
+    (home / "robot.yaml").write_text(CATALOG, encoding="utf-8")
+    (home / "recipe.yaml").write_text(RECIPE.replace("SOURCE", str(home / "shards")), encoding="utf-8")
     assert main(["data", "import", str(home / "in"), str(home / "shards"), "--catalog", str(home / "robot.yaml")]) == 0
     assert main(["run", str(home / "recipe.yaml"), "--out", str(home / "run")]) == 0
     return home
@@ -122,7 +122,7 @@ def test_generation_scores_ensemble_and_figure(robot: Path, tmp_path: Path) -> N
     merged = bundle.ensemble({"turn": "turn 60 about x"}, ["pose"], samples=3, seed=0)["pose"]
     assert merged @ [np.sqrt(0.75), 0.5, 0, 0] == pytest.approx(1, abs=0.05)
 
-    (row,) = json.loads((robot / "run" / "evaluation.json").read_text())
+    (row,) = json.loads((robot / "run" / "evaluation.json").read_text(encoding="utf-8"))
     assert (row["target"], row["metric"], row["better"]) == ("pose", "angle", "lower")
     assert max(row["tokenizer"], row["value"]) < 5 < row["constant"], "degrees"
-    assert "pose" in (robot / "run" / "report.html").read_text()
+    assert "pose" in (robot / "run" / "report.html").read_text(encoding="utf-8")

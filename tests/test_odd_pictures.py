@@ -13,7 +13,7 @@ from maskweave.data.shards import Shards
 from maskweave.modality.catalogs import Catalog, catalog_from
 
 PAGE = Path(__file__).parents[1] / "docs" / "odd-pictures.md"
-ROWS = re.findall(r"^\| `(.+)` \| .+? \| (.+?) \| (.+?) \|$", PAGE.read_text(), re.MULTILINE)
+ROWS = re.findall(r"^\| `(.+)` \| .+? \| (.+?) \| (.+?) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 UNICODE = "Ein schöner 🐼 — 熊猫 \u200d и кошка"
 
 

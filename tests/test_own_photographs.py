@@ -53,7 +53,7 @@ def write_photographs(root: Path) -> int:
             if part:
                 text = root / "caption" / name / f"{part}.txt"
                 text.parent.mkdir(parents=True, exist_ok=True)
-                text.write_text(f"part {part} of the picture {name.replace('_', ' ')}")
+                text.write_text(f"part {part} of the picture {name.replace('_', ' ')}", encoding="utf-8")
     return count
 
 
@@ -64,7 +64,7 @@ def test_from_folders_to_generation(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"{count} samples in 3 shards" in capsys.readouterr().out
     assert main(["data", "label", str(shards)]) == 0
     assert f"edges {count}, palette {count}, metadata {count}" in capsys.readouterr().out
-    (tmp_path / "own.yaml").write_text(RECIPE.replace("SOURCE", str(shards)))
+    (tmp_path / "own.yaml").write_text(RECIPE.replace("SOURCE", str(shards)), encoding="utf-8")
     assert main(["run", str(tmp_path / "own.yaml"), "--out", str(run)]) == 0
 
     photos = load_catalog("photos")
@@ -73,7 +73,7 @@ def test_from_folders_to_generation(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(tokens) == count - 3
     assert columns["rgb"].rows.shape == (count - 3, 64, 192) and columns["rgb"].present.all()
     assert 0 < columns["caption"].present.sum() < count - 3, "those without a caption are kept"
-    rows = json.loads((run / "evaluation.json").read_text())
+    rows = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
     assert [row["target"] for row in rows] == ["edges"] and (run / "report.html").exists()
 
     photo = tmp_path / "in" / "rgb" / "rocket" / "1.png"

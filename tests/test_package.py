@@ -2,6 +2,7 @@
 
 import email.message
 import email.parser
+import importlib.metadata
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from packaging.requirements import Requirement
+from page_blocks import blocks
 from test_rules import ROOT, tracked
 
 from maskweave import shipped
@@ -143,7 +146,7 @@ def test_shipped_recipes_are_found_by_name(tmp_path: Path, monkeypatch: pytest.M
         load_recipe("demp")
     with pytest.raises(MaskweaveError, match=r"demo\.yaml: no such file"):
         load_recipe("demo.yaml")
-    (tmp_path / "smoke").write_text("catalog: scenes\ndata: {source: scenes, samples: 8}\nseed: 77\n")
+    (tmp_path / "smoke").write_text("catalog: scenes\ndata: {source: scenes, samples: 8}\nseed: 77\n", encoding="utf-8")
     assert load_recipe("smoke").seed == 77, "a file of that name comes first"
 
 
@@ -161,3 +164,58 @@ def test_shipped_bundles_are_found_by_name(tiny_run: Path, tmp_path: Path, monke
     (tmp_path / "here" / "some").mkdir()
     with pytest.raises(MaskweaveError, match=r"some.*modalities\.yaml"):
         maskweave.load("some")  # a folder of that name comes first
+
+
+# Without extras.
+
+
+def core(folder: Path) -> Path:
+    """Makes a folder of links to the packages that an installation without extras has, and returns it."""
+    wanted = [Requirement(line) for line in ("maskweave", *PROJECT["dependencies"])]
+    seen: set[tuple[str, str]] = set()
+    for requirement in wanted:  # grows while it is read
+        for extra in ("", *requirement.extras):
+            if (requirement.name.lower(), extra) in seen or not available(requirement.name):
+                continue
+            seen.add((requirement.name.lower(), extra))
+            needed = map(Requirement, importlib.metadata.requires(requirement.name) or [])
+            wanted += [one for one in needed if not one.marker or one.marker.evaluate({"extra": extra})]
+    for name in {name for name, _ in seen}:
+        distribution = importlib.metadata.distribution(name)
+        for top in {path.parts[0] for path in distribution.files or []} - {"..", "__pycache__"}:
+            if not (folder / top).exists():
+                (folder / top).symlink_to(Path(str(distribution.locate_file(top))))
+    return folder
+
+
+def available(name: str) -> bool:
+    """Whether a package is installed; others are for other systems."""
+    return bool(list(importlib.metadata.distributions(name=name)))
+
+
+WITHOUT_EXTRAS = """
+import importlib.util, sys
+from maskweave.cli.main import main
+assert not any(importlib.util.find_spec(name) for name in ("gradio", "onnx", "scipy", "transformers", "pytest"))
+exec(compile(sys.argv[1], "README.md", "exec"), {"__name__": "__main__"})
+for words in ("doctor", "card scenes", "recipe check demo", "studio scenes", "export scenes out --inputs rgb --targets depth"):
+    print(words, "->", main(words.split()), flush=True)
+"""
+
+
+def test_what_works_without_extras(tmp_path: Path) -> None:
+    """The example of the README and the first commands; the others name their extra in one line."""
+    ((_, example),) = blocks("python", pages=[ROOT / "README.md"])
+    (tmp_path / "packages").mkdir()
+    path = os.pathsep.join([str(ROOT / "src"), str(core(tmp_path / "packages"))])
+    words = [sys.executable, "-S", "-c", WITHOUT_EXTRAS, example]
+    environment = {**os.environ, "PYTHONPATH": path}
+    found = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    codes = dict(re.findall(r"^(\w+)(?: .*)? -> (\d)$", found.stdout, re.MULTILINE))
+    assert codes == {"doctor": "0", "card": "0", "recipe": "0", "studio": "1", "export": "1"}
+    assert (tmp_path / "runs/out/sheet.png").exists()
+    lines = [line for line in found.stderr.splitlines() if line.strip()]
+    assert len(lines) == 2 and all(
+        f"pip install 'maskweave[{x}]'" in line for x, line in zip(("studio", "onnx"), lines, strict=True)
+    ), lines

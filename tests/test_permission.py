@@ -42,8 +42,8 @@ USES = (teacher, tokenizer, data)
 
 @pytest.fixture(autouse=True)
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "code_of_others.py").write_text("class Group:\n    member = dict\nnumber = 3\n")
-    (tmp_path / "code_that_raises.py").write_text("raise KeyError('gone')")
+    (tmp_path / "code_of_others.py").write_text("class Group:\n    member = dict\nnumber = 3\n", encoding="utf-8")
+    (tmp_path / "code_that_raises.py").write_text("raise KeyError('gone')", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "code_of_others", raising=False)
     monkeypatch.delenv("MASKWEAVE_ALLOW_CODE", raising=False)

@@ -31,14 +31,15 @@ def test_the_license_of_published_files_is_read_and_not_guessed(tmp_path: Path) 
     folder = tmp_path / "snapshots" / "0123abcd"
     folder.mkdir(parents=True)
     assert origin_of("model", "a/b", folder) == Origin("model", "a/b", "0123abcd", "")
-    (folder / "LICENSE.txt").write_text("Do what you want")
+    (folder / "LICENSE.txt").write_text("Do what you want", encoding="utf-8")
     assert origin_of("model", "a/b", folder).license == "see LICENSE.txt there"
     readme = folder / "README.md"
     readme.write_text(
-        "---\nlicense: other\nlicense_name: sample-code\nlicense_link: https://x.org\ntags: [a]\n---\n# Model\n"
+        "---\nlicense: other\nlicense_name: sample-code\nlicense_link: https://x.org\ntags: [a]\n---\n# Model\n",
+        encoding="utf-8",
     )
     assert origin_of("model", "a/b", folder) == Origin("model", "a/b", "0123abcd", "sample-code", "https://x.org")
-    readme.write_text("---\nlicense: mit\n---\ntext")
+    readme.write_text("---\nlicense: mit\n---\ntext", encoding="utf-8")
     assert origin_of("model", tmp_path, folder) == Origin("model", tmp_path.name, "0123abcd", "mit")
     for broken in (
         "---\nlicense: [\n---\n",
@@ -74,7 +75,7 @@ def test_bundles_keep_and_show_it(tmp_path: Path) -> None:
     assert repr(bundle).endswith("license: cc-by-nc-4.0 (model); not stated (text))")
     again = maskweave.load(bundle.save(tmp_path / "second"))
     assert again.provenance == bundle.provenance
-    (folder / "provenance.json").write_text('{"license": 3}')
+    (folder / "provenance.json").write_text('{"license": 3}', encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"provenance\.json: 'license' expects text, found 3"):
         maskweave.load(folder)
 
@@ -86,7 +87,7 @@ def test_a_run_that_starts_from_a_bundle_inherits_it(tiny_recipe: Path, tmp_path
     claim(recipe, tmp_path / "run")
     found = read_provenance(tmp_path / "run")
     assert found.origins == [Origin("tokenizers", "start", license="mine"), *ORIGINS, Origin("start", "older")]
-    assert not found.license and str(tmp_path) not in (tmp_path / "run" / "provenance.json").read_text()
+    assert not found.license and str(tmp_path) not in (tmp_path / "run" / "provenance.json").read_text(encoding="utf-8")
     claim(load_recipe(tiny_recipe), tmp_path / "other")
     assert not (tmp_path / "other" / "provenance.json").exists()
 
@@ -102,7 +103,7 @@ def test_the_card_of_a_run(tiny_run: Path, tmp_path: Path, capsys: pytest.Captur
     assert body.count("| `") == 11 + 2 * 9, "modalities, and scores with one input"
     assert "| `rgb` | `depth` | AbsRel (lower) | " in body and "Trained from scratch" in body
     assert main(["card", str(tiny_run), "--out", str(tmp_path / "README.md")]) == 0
-    assert (tmp_path / "README.md").read_text().startswith("---\nlibrary_name")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name")
 
 
 def test_cards_of_other_bundles(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_cards_of_other_bundles(tmp_path: Path) -> None:
 
 def test_what_pages_and_files_say_is_cut(tmp_path: Path) -> None:
     page = f"---\nlicense: {'l' * 201}\nlicense_link: {'u' * 501}\n---\n"
-    (tmp_path / "README.md").write_text(page)
+    (tmp_path / "README.md").write_text(page, encoding="utf-8")
     found = origin_of("model", "a/b", tmp_path)
     assert found == Origin("model", "a/b", "", "l" * 200, "u" * 500), (
         "no revision: the folder is not of the Hub's cache"
@@ -142,12 +143,12 @@ def test_pages_that_are_too_large_are_not_read(
 ) -> None:
     monkeypatch.setenv("MASKWEAVE_MAX_TEXT_MB", "1")
     page = "---\nlicense: mit\n---\n"
-    (tmp_path / "README.md").write_text(page + "x" * (2**20 - len(page) + more))
+    (tmp_path / "README.md").write_text(page + "x" * (2**20 - len(page) + more), encoding="utf-8")
     assert origin_of("model", "a/b", tmp_path).license == license
 
 
 def test_a_page_that_does_not_start_with_its_facts(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("\n---\nlicense: mit\n---\n")
+    (tmp_path / "README.md").write_text("\n---\nlicense: mit\n---\n", encoding="utf-8")
     assert origin_of("model", "a/b", tmp_path).license == ""
 
 

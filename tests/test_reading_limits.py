@@ -43,7 +43,8 @@ def pictures(tmp_path: Path) -> Path:
 
 def recipe_of(folder: Path, pictures: Path, more: str = "") -> Recipe:
     (folder / "recipe.yaml").write_text(
-        f"catalog: photos\nmodalities: [rgb, tok_rgb]\ndata: {{source: {pictures / 'rgb'}, validation: 1, split: {{by: order}}}}\n{more}"
+        f"catalog: photos\nmodalities: [rgb, tok_rgb]\ndata: {{source: {pictures / 'rgb'}, validation: 1, split: {{by: order}}}}\n{more}",
+        encoding="utf-8",
     )
     return load_recipe(folder / "recipe.yaml")
 
@@ -90,7 +91,7 @@ def test_examples_keep_the_limits_they_were_opened_with(tmp_path: Path) -> None:
 def test_a_recipe_limits_its_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TEXT_SETTING, "5")  # the recipe's limit replaces it
     path = tmp_path / "x.json"
-    path.write_text('"' + "x" * 2**21 + '"')
+    path.write_text('"' + "x" * 2**21 + '"', encoding="utf-8")
     message = "2 MB, expected at most 1 MB; if you trust it, set limits.text_mb to 3"
     with limited_to(RecipeLimits(text_mb=1)), pytest.raises(MaskweaveError, match=message):
         read_json(path)

@@ -1,8 +1,11 @@
 """The files around the code: workflows, templates, citation, change log. They agree with pyproject.toml and with each other."""
 
 import ast
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -18,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 REPOSITORY = PROJECT["urls"]["Repository"]
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
-PINNED = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+PINNED = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
@@ -34,7 +37,7 @@ def test_workflows_are_sound(path: Path) -> None:
     workflow = read_yaml(path)
     assert workflow["name"] == path.stem and workflow.keys() >= {True, "jobs"}, "YAML reads 'on' as true"
     assert workflow["permissions"] == {"contents": "read"}, "as few rights as possible"
-    targets = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for job in workflow["jobs"].values():
         assert {"runs-on", "steps"} <= job.keys() and set(shlex.split(str(job.get("needs", "")))) <= workflow[
             "jobs"
@@ -50,7 +53,7 @@ def test_workflows_are_sound(path: Path) -> None:
             assert made in targets
         for file in re.findall(r"tests/[\w/]+\.py", step.get("run", "")):
             assert (ROOT / file).is_file()
-    for value in re.findall(r"\$\{\{\s*(\w+)", path.read_text()):
+    for value in re.findall(r"\$\{\{\s*(\w+)", path.read_text(encoding="utf-8")):
         assert value in ("github", "matrix"), "no secrets"
 
 
@@ -63,7 +66,7 @@ def test_tests_run_on_every_supported_python_and_system() -> None:
     installed = jobs["others"]["steps"][2]["run"]
     extras = {name: len(packages) for name, packages in PROJECT["optional-dependencies"].items()}
     assert '--editable ".[dev,docs]"' in installed and extras["docs"] > 3, "what the tests import, as in the Makefile"
-    assert '--editable ".[dev,docs]"' in (ROOT / "Makefile").read_text()
+    assert '--editable ".[dev,docs]"' in (ROOT / "Makefile").read_text(encoding="utf-8")
     commands = [step.get("run") for step in jobs["linux"]["steps"]]
     assert "make faults SHARE=0.1" in commands, "a tenth of the fault bench for each change"
 
@@ -94,7 +97,7 @@ def test_a_release_is_published_by_trust_alone() -> None:
 def test_versions_agree() -> None:
     version = PROJECT["version"]
     assert maskweave.__version__ == version == read_yaml(ROOT / "CITATION.cff")["version"]
-    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version  # type: ignore[index]
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1] == version  # type: ignore[index]
 
 
 def test_the_citation_names_what_is_needed() -> None:
@@ -119,6 +122,30 @@ def test_issue_templates_are_forms() -> None:
     assert all(
         link["url"].startswith(REPOSITORY) and link["name"] and link["about"] for link in config["contact_links"]
     )
+
+
+def test_a_pull_request_is_asked_for_what_a_merge_needs() -> None:
+    page = (GITHUB / "PULL_REQUEST_TEMPLATE.md").read_text(encoding="utf-8")
+    assert page.count("- [ ] ") >= 4
+    targets = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    made = set(re.findall(r"`make ([\w-]+)`", page))
+    assert {"check", "test"} <= made <= targets
+    named = re.findall(r"[\w/]+\.md", page)
+    assert {"docs/status.md", "CHANGELOG.md"} <= set(named) and all((ROOT / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize("fails", ["", "demo"])
+def test_what_runs_before_a_merge_says_how_long_each_step_took(fails: str, tmp_path: Path) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    for name, content in (("make", f'test "$1" != "{fails}"'), ("chromium", "true")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{content}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    found = subprocess.run(["bash", ".ci/run"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    lines = [re.sub(r"^ +\d+ s  ", "", line) for line in found.stdout.splitlines()]
+    steps = ["make check", "make docs", "make demo", "make test", "make faults SHARE=0.1"][: 2 if fails else 5]
+    assert (found.returncode != 0, lines) == (bool(fails), [*steps, "in total"]), found.stderr
 
 
 def test_hooks_before_a_commit_have_the_versions_of_the_checks() -> None:

@@ -110,7 +110,7 @@ def test_library_code_names_no_modality(path: Path) -> None:
     names = modality_names() - KEYS.get(file, set()) - FORMATS.get(file, set())
     found = [
         f"line {node.lineno}: {node.value!r}"
-        for node in quoted(ast.parse(path.read_text()))
+        for node in quoted(ast.parse(path.read_text(encoding="utf-8")))
         if set(re.split(r"[,\s]+", node.value)) <= names
     ]
     assert not found, "behavior must follow from kind and value type"
@@ -120,7 +120,7 @@ def test_library_code_names_no_modality(path: Path) -> None:
 def test_the_exceptions_are_keys_of_a_published_configuration(file: str) -> None:
     from maskweave.interop.m3ae import PublishedM3AEConfig
 
-    quotes = [node.value for node in quoted(ast.parse((PACKAGE / file).read_text()))]
+    quotes = [node.value for node in quoted(ast.parse((PACKAGE / file).read_text(encoding="utf-8")))]
     for name in KEYS[file]:
         assert name in {f.name for f in dataclasses.fields(PublishedM3AEConfig)}
         assert quotes.count(name) == 1, "only where the largest values of the keys are listed"
@@ -135,7 +135,7 @@ OBJECTS = ("gather_object", "object_list")
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_files_are_short_and_unpickle_nothing(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= MOST_LINES and path.name != "utils.py"
     modules = {*imports(ast.parse(text))}
     assert not any(name.startswith("torch.distributed.checkpoint") for name in modules), "its metadata is a pickle"
@@ -171,7 +171,7 @@ ONLY_HERE = {
 
 @pytest.mark.parametrize("pattern", ONLY_HERE)
 def test_what_only_some_files_do(pattern: str) -> None:
-    found = [p.relative_to(PACKAGE).as_posix() for p in SOURCES if re.search(pattern, p.read_text())]
+    found = [p.relative_to(PACKAGE).as_posix() for p in SOURCES if re.search(pattern, p.read_text(encoding="utf-8"))]
     assert found == sorted(ONLY_HERE[pattern]), "use parse_json; read a file instead of mapping it (NpyRows, open_file)"
 
 
@@ -181,7 +181,7 @@ def test_what_only_some_files_do(pattern: str) -> None:
 def test_no_two_classes_have_one_name() -> None:
     places: dict[str, list[str]] = {}
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(f"{path.relative_to(PACKAGE).as_posix()}:{node.lineno}")
     assert len(places) > 100
@@ -211,7 +211,7 @@ def test_rooms_import_only_from_rooms_above(path: Path) -> None:
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     assert room in (*GROUND, *ROOMS), f"{room} is not in the list of rooms"
     above = {*GROUND, *(ROOMS[: ROOMS.index(room)] if room in ROOMS else ())}
-    names = [name for name in imports(ast.parse(path.read_text())) if name.startswith("maskweave.")]
+    names = [name for name in imports(ast.parse(path.read_text(encoding="utf-8"))) if name.startswith("maskweave.")]
     used = {name.split(".")[1] for name in names if name != "maskweave.__version__"}
     assert used - above - {room} == set()
 
@@ -266,7 +266,9 @@ x = isinstance(model, nn.Module) or "use a run of family fourm"
     ids=lambda path: path.relative_to(PACKAGE).as_posix(),
 )
 def test_no_code_goes_by_the_family(path: Path) -> None:
-    assert list(family_switches(ast.parse(path.read_text()))) == [], "ask the family, maskweave.families.base.Family"
+    assert list(family_switches(ast.parse(path.read_text(encoding="utf-8")))) == [], (
+        "ask the family, maskweave.families.base.Family"
+    )
 
 
 INFERENCE = ("bundle", "models", "families", "generate", "tokenizers", "interop")
@@ -300,8 +302,8 @@ MODULES = {"faiss-cpu": "faiss", "s3fs": "fsspec", "gcsfs": "fsspec"}
 
 
 def test_every_extra_is_imported_somewhere() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    imported = {name for path in SOURCES for name in imports(ast.parse(path.read_text()))}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    imported = {name for path in SOURCES for name in imports(ast.parse(path.read_text(encoding="utf-8")))}
     for extra, packages in extras.items():
         for package in packages if extra not in ("dev", "docs") else ():
             name = re.match(r"[\w.-]+", package)[0]  # type: ignore[index]
@@ -318,10 +320,36 @@ def test_recipes_load_and_say_what_they_cost(path: Path) -> None:
         assert load_transfer(path)
     else:
         assert load_recipe(path).load_catalog()
-    header = " ".join(line[1:].strip() for line in re.match(r"(#.*\n)*", path.read_text())[0].splitlines())  # type: ignore[index]
+    header = " ".join(
+        line[1:].strip() for line in re.match(r"(#.*\n)*", path.read_text(encoding="utf-8"))[0].splitlines()
+    )  # type: ignore[index]
     for word in ("Command:", "Cost:", "Result:", "easured"):
         assert word in header, f"the header must say {word!r}"
     assert f"recipes/{path.relative_to(ROOT / 'recipes')}" in header or "make " in header
+
+
+# Systems differ.
+
+NOT_EVERYWHERE = re.compile(
+    r"\bos\.(preadv?|pwritev?|posix_\w+|POSIX_\w+|kill|killpg|fork|fsync|getuid|geteuid|sysconf|sched_\w+|statvfs|uname)\b"
+)
+"""Names of `os` that another system lacks, or that do something else there: on Windows, `kill` ends a process, and `fsync` refuses files that are open for reading."""
+GUARDED = {
+    ("files.py", "fsync"): "of folders, where the system can",
+    ("locks.py", "fsync"): "of files that are open for writing",
+    ("doctor.py", "sysconf"): "or unknown",
+    ("doctor.py", "sched_getaffinity"): "or the number of cores",
+}
+
+
+def test_what_systems_do_differently_is_in_one_module() -> None:
+    found = {
+        (path.relative_to(PACKAGE).as_posix(), name)
+        for path in SOURCES
+        for name in NOT_EVERYWHERE.findall(path.read_text(encoding="utf-8"))
+    }
+    assert {place for place in found if place[0] != "system.py"} == GUARDED.keys()
+    assert ("system.py", "kill") in found
 
 
 # README and docs: blocks run, the tree is the tree.
@@ -336,11 +364,12 @@ def place(item: str) -> str:
 def test_python_blocks_run(
     where: str, code: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder with a photo.png and a photo.jpg, where runs/demo is a tiny run of the same catalog."""
+    """In a folder with a photo.png, a photo.jpg and a large.png, where runs/demo is a tiny run of the same catalog."""
     shutil.copytree(tiny_run, tmp_path / "runs" / "demo")
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
     for name in ("photo.png", "photo.jpg"):
         picture.save(tmp_path / name)
+    picture.resize((160, 112)).save(tmp_path / "large.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Image.Image, "show", lambda self, **_: None)
     trained = contents(tmp_path / "runs" / "demo" / "model")
@@ -358,7 +387,7 @@ def test_bash_blocks_name_what_there_is(where: str, block: str, monkeypatch: pyt
 
     monkeypatch.chdir(ROOT)
     targets = (
-        set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
         if (ROOT / "Makefile").exists()
         else set()
     )
@@ -458,8 +487,10 @@ def test_the_spelling_check_finds_words_within_names(tmp_path: Path) -> None:
     pytest.importorskip("codespell_lib")
     wrong = "tokenise_rows QuantiserHead COLOUR_MAP neighbours x_normalised recieve"  # codespell:ignore
     words = "tokenise quantiser colour neighbours normalised recieve"  # codespell:ignore
-    (tmp_path / "wrong.py").write_text(wrong.replace(" ", "\n"))
-    (tmp_path / "right.py").write_text("tokenize_rows QuantizerHead COLOR_MAP x_BND neighbors np.atleast_1d writeable")
+    (tmp_path / "wrong.py").write_text(wrong.replace(" ", "\n"), encoding="utf-8")
+    (tmp_path / "right.py").write_text(
+        "tokenize_rows QuantizerHead COLOR_MAP x_BND neighbors np.atleast_1d writeable", encoding="utf-8"
+    )
     command = [sys.executable, "-m", "codespell_lib", str(tmp_path)]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = found.stdout.splitlines()

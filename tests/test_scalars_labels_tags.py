@@ -3,9 +3,11 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from page_blocks import ROOT, blocks
 
 import maskweave
 from maskweave.cli.main import main
@@ -79,10 +81,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if isinstance(content, np.ndarray):
                 np.save(path, content)
             else:
-                path.write_text(json.dumps(content))
-    (home / "sky.yaml").write_text(CATALOG)
+                path.write_text(json.dumps(content), encoding="utf-8")
+    (home / "sky.yaml").write_text(CATALOG, encoding="utf-8")
     recipe = RECIPE.replace("SOURCE", str(home / "shards")).replace("CATALOG", str(home / "sky.yaml"))
-    (home / "recipe.yaml").write_text(recipe)
+    (home / "recipe.yaml").write_text(recipe, encoding="utf-8")
     assert main(["data", "import", str(home / "in"), str(home / "shards"), "--catalog", str(home / "sky.yaml")]) == 0
     assert main(["run", str(home / "recipe.yaml"), "--out", str(home / "run")]) == 0
     return home
@@ -111,7 +113,10 @@ def test_tokens_are_bins_of_equal_counts(home: Path) -> None:
 
 
 def test_scores_beat_constants(home: Path) -> None:
-    rows = {(row["target"], row["metric"]): row for row in json.loads((home / "run" / "evaluation.json").read_text())}
+    rows = {
+        (row["target"], row["metric"]): row
+        for row in json.loads((home / "run" / "evaluation.json").read_text(encoding="utf-8"))
+    }
     for metric in ("MAE", "RMSE", "R²", "NLL"):
         row = rows["redshift", metric]
         sign = 1 if row["better"] == "lower" else -1
@@ -125,7 +130,7 @@ def test_scores_beat_constants(home: Path) -> None:
     for metric in ("micro F1", "macro F1", "mAP"):
         assert rows["traits", metric]["value"] > max(0.8, rows["traits", metric]["constant"])
     assert rows["traits", "F1 round"]["value"] > 0.8 and rows["traits", "micro F1"]["tokenizer"] == 1
-    report = (home / "run" / "report.html").read_text()
+    report = (home / "run" / "report.html").read_text(encoding="utf-8")
     assert "made by rules, without training" in report and "coverage of 90% → 0.9" in report
 
 
@@ -156,9 +161,9 @@ def test_values_come_with_distributions(home: Path, tmp_path: Path) -> None:
     assert ("round" in result["traits"]) == (result["kind"] == "elliptical")
 
     result.save(tmp_path)
-    assert json.loads((tmp_path / "redshift.json").read_text()) == {"z": result["redshift"]}
-    assert json.loads((tmp_path / "kind.json").read_text()) == result["kind"]
-    stored = json.loads((tmp_path / "redshift.distribution.json").read_text())
+    assert json.loads((tmp_path / "redshift.json").read_text(encoding="utf-8")) == {"z": result["redshift"]}
+    assert json.loads((tmp_path / "kind.json").read_text(encoding="utf-8")) == result["kind"]
+    stored = json.loads((tmp_path / "redshift.distribution.json").read_text(encoding="utf-8"))
     assert stored["std"] == pytest.approx(redshift.std) and len(stored["bin_edges"]) == len(redshift.edges)
     for name in TARGETS:
         assert (tmp_path / f"{name}.picture.png").is_file()
@@ -167,6 +172,17 @@ def test_values_come_with_distributions(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*was (never|hardly) trained")
+def test_the_example_of_the_page_runs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(home / "run", tmp_path / "runs/galaxies")
+    np.save(tmp_path / "galaxy.npy", galaxy(np.random.default_rng(2))[0])
+    monkeypatch.chdir(tmp_path)
+    ((where, code),) = blocks("python", pages=[ROOT / "docs/generation.md"], alone=False)
+    names: dict[str, Any] = {}
+    exec(compile(code, where, "exec"), names)
+    assert 0 <= names["redshift"].quantile([0.05, 0.95])[0] <= names["redshift"].mean
+
+
 def test_ensembles_average_distributions(home: Path) -> None:
     bundle = maskweave.load(home / "run")
     given = {"colors": galaxy(np.random.default_rng(5))[0]}
@@ -202,7 +218,7 @@ def transferred(home: Path, target: str) -> tuple[dict[str, dict], Transferred]:
     recipe = (
         TRANSFER.replace("SOURCE", str(home / "shards")).replace("RUN", str(home / "run")).replace("TARGET", target)
     )
-    (home / "transfer.yaml").write_text(recipe)
+    (home / "transfer.yaml").write_text(recipe, encoding="utf-8")
     assert main(["transfer", str(home / "transfer.yaml"), "--out", str(home / f"tuned-{target}")]) == 0
     rows = {row["metric"]: row for row in read_json(home / f"tuned-{target}" / "evaluation.json")}
     return rows, load_transferred(home / f"tuned-{target}")

@@ -35,11 +35,11 @@ def defaults() -> dict[str, dict[str, Any]]:
 
 
 def test_defaults_are_those_that_are_written_down() -> None:
-    stored, found = yaml.safe_load(STORED.read_text()), defaults()
+    stored, found = yaml.safe_load(STORED.read_text(encoding="utf-8")), defaults()
     assert found.keys() == stored.keys()
     for name, fields in stored.items():
         assert found[name] == fields, f"a default of {name} changed; on purpose: python tests/test_settings.py"
 
 
 if __name__ == "__main__":
-    STORED.write_text(yaml.safe_dump(defaults(), sort_keys=True, width=160))
+    STORED.write_text(yaml.safe_dump(defaults(), sort_keys=True, width=160), encoding="utf-8")

@@ -35,8 +35,11 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
     assert folder is not None
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8e6
     assert read_provenance(folder).license == "apache-2.0"
-    card = (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text(encoding="utf-8")
     assert "| `rgb` | `depth` | AbsRel (lower) |" in card and "license: apache-2.0" in card
+    assert card == maskweave.load("scenes").card("scenes"), (
+        "maskweave card scenes --out src/maskweave/bundles/scenes/README.md"
+    )
 
 
 def test_opening_a_bundle_does_not_import_the_compiler() -> None:

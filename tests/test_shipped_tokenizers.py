@@ -1,17 +1,19 @@
 """The tokenizers `picture-p8` and `picture-p16`, which ship with the package: small, found by their names, and good on photographs that they never saw."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from test_rules import ROOT
 
 import maskweave
 from maskweave.errors import MaskweaveError
 from maskweave.modality.catalogs import catalog_from
 from maskweave.modality.entry import Modality
 from maskweave.provenance import read_provenance
-from maskweave.shipped import shipped_tokenizer
+from maskweave.shipped import PACKAGE, shipped_tokenizer
 from maskweave.tokenizers.pretrained import load_pretrained
 
 LEAST = {8: 25.0, 16: 20.0}
@@ -65,3 +67,13 @@ def test_they_are_small_and_say_where_they_come_from() -> None:
         assert folder is not None and read_provenance(folder).license == "apache-2.0"
         card = (folder / "README.md").read_text(encoding="utf-8")
         assert f"tokenizer: {{pretrained: {folder.name}}}" in card and "JPEG" in card
+
+
+def test_texts_name_all_weights_that_ship() -> None:
+    answer = (
+        (ROOT / "docs/questions.md").read_text(encoding="utf-8").split("## Which licenses hold?")[1].split("\n## ")[0]
+    )
+    tree = re.search(r"^  bundles/ .*$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    folders = [path.name for path in (PACKAGE / "bundles").iterdir()]
+    assert len(folders) >= 3 and tree
+    assert [name for name in folders if f"`{name}`" not in answer or name not in tree[0]] == []

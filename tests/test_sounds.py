@@ -70,10 +70,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
         soundfile.write(home / "in" / "speech" / f"{i:02d}.wav", np.stack([wave] * (1 + (i == 5)), -1), rate)
         if i != 11:
-            (home / "in" / "pitch" / f"{i:02d}.txt").write_text(("low", "high")[i % 2])
+            (home / "in" / "pitch" / f"{i:02d}.txt").write_text(("low", "high")[i % 2], encoding="utf-8")
     (home / "in" / "speech" / "11.wav").write_bytes(b"RIFF of another kind")
-    (home / "catalog.yaml").write_text(CATALOG)
-    (home / "recipe.yaml").write_text(RECIPE.replace("SOURCE", str(home / "shards")))
+    (home / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
+    (home / "recipe.yaml").write_text(RECIPE.replace("SOURCE", str(home / "shards")), encoding="utf-8")
     return home
 
 
@@ -85,7 +85,7 @@ def test_from_files_to_a_sound(home: Path, capsys: pytest.CaptureFixture[str], m
     assert "speech: sounds of rate 16000, resampled to 8000: 10" in told
     assert "speech: sounds of several channels, mixed to one: 1" in told
     assert "speech: sounds longer than 0.512 s, cut at their end: 1" in told
-    assert "11.wav: corrupt or truncated sound file" in (home / "shards" / "skipped.jsonl").read_text()
+    assert "11.wav: corrupt or truncated sound file" in (home / "shards" / "skipped.jsonl").read_text(encoding="utf-8")
 
     assert main(["run", "recipe.yaml", "--out", "run"]) == 0
     data = TokenData(home / "run" / "tokens" / "train", load_catalog(home / "catalog.yaml"))
@@ -122,12 +122,15 @@ def test_from_files_to_a_sound(home: Path, capsys: pytest.CaptureFixture[str], m
     assert "accuracy" in capsys.readouterr().out
     for inputs, target in (("speech", "pitch"), ("points", "speech")):
         recipe = TRANSFER.replace("[points]", f"[{inputs}]").replace("pitch", target)
-        (home / "transfer.yaml").write_text(recipe.replace("points: 0", f"{inputs}: 0"))
+        (home / "transfer.yaml").write_text(recipe.replace("points: 0", f"{inputs}: 0"), encoding="utf-8")
         assert main(["transfer", "transfer.yaml", "--out", f"{inputs}-{target}"]) == 0
     told = load_transferred(home / "speech-pitch").predict([{"speech": sound}])
     assert told[0] in ("low", "high")
     denoised = load_transferred(home / "points-speech")
-    rows = {row["metric"]: row for row in json.loads((home / "points-speech" / "evaluation.json").read_text())}
+    rows = {
+        row["metric"]: row
+        for row in json.loads((home / "points-speech" / "evaluation.json").read_text(encoding="utf-8"))
+    }
     assert rows["MAE"]["value"] < rows["MAE"]["constant"]
     tone = 0.5 * np.sin(2 * np.pi * 300 * np.arange(2000) / 8000)
     (heard,) = denoised.predict([{"points": (tone, 8000)}])
@@ -142,10 +145,10 @@ def test_from_files_to_a_sound(home: Path, capsys: pytest.CaptureFixture[str], m
     target[..., :5] = 0.5
     assert float(audio.task_loss(ends, target)[0]) == 0, "past its end, a sound is silent"
 
-    report = (home / "run" / "report.html").read_text()
+    report = (home / "run" / "report.html").read_text(encoding="utf-8")
     assert report.count('<audio controls preload="none" src="data:audio/wav;base64,') == 8, "four samples and truths"
     assert "media-src data:" in report and "speech, predicted" in report
-    rows = json.loads((home / "run" / "evaluation.json").read_text())
+    rows = json.loads((home / "run" / "evaluation.json").read_text(encoding="utf-8"))
     scored = {row["metric"]: row for row in rows if row["target"] == "speech"}
     assert set(scored) == {"MAE", "convergence", "seconds"}
     assert all(np.isfinite(row["value"]) and np.isfinite(row["constant"]) for row in scored.values())

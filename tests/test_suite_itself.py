@@ -58,4 +58,4 @@ def test_silent_tests_are_found() -> None:
 
 @pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.relative_to(TESTS).as_posix())
 def test_every_test_asserts_something(path: Path) -> None:
-    assert silent_tests(path.read_text()) == []
+    assert silent_tests(path.read_text(encoding="utf-8")) == []

@@ -79,7 +79,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setattr(system, "fcntl", None)
     monkeypatch.setattr(system, "resource", None)
     monkeypatch.setattr(system, "PAUSE", 0.001)
-    for name in ("pread", "preadv", "pwrite", "link", "O_CLOEXEC"):
+    for name in ("pread", "preadv", "pwrite", "posix_fadvise", "posix_fallocate", "link", "O_CLOEXEC"):
         monkeypatch.delattr(os, name)
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("os.kill ends processes on Windows"))
     system._own_start.cache_clear()
@@ -104,6 +104,15 @@ def test_positioned_reads_and_writes(windows: Api, tmp_path: Path) -> None:
     assert (system.read_into(file, memoryview(content), 7), content) == (3, b"789\0\0")
     os.close(file)
     assert system.peak_memory() == 0
+
+
+def test_space_is_reserved_only_where_the_system_can(windows: Api, tmp_path: Path) -> None:
+    path = tmp_path / "a map"
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(7,))
+    system.reserve(path)
+    array[:] = 5
+    array.flush()
+    assert np.load(path).tolist() == [5] * 7
 
 
 @pytest.mark.parametrize(("platform", "most"), [("linux", 7168), ("darwin", 7)])
@@ -147,8 +156,8 @@ def test_files_become_durable_and_are_renamed_although_a_scanner_has_them_open(
     monkeypatch.setattr(os, "fsync", note)
     monkeypatch.setattr(os, "replace", refuse)
     with write_aside(tmp_path / "a földer" / "file") as aside:
-        aside.write_text("content")
-    assert (tmp_path / "a földer" / "file").read_text() == "content" and not refusals
+        aside.write_text("content", encoding="utf-8")
+    assert (tmp_path / "a földer" / "file").read_text(encoding="utf-8") == "content" and not refusals
     assert modes[0] == os.O_RDWR, "Windows cannot make a file durable that is open for reading only"
 
 
@@ -247,7 +256,7 @@ def test_a_run_whose_workers_are_spawned(tiny_recipe: Path, tmp_path: Path) -> N
     """Worker processes are forked on Linux only. The folder has a space and a letter of another language."""
     folder = tmp_path / "with späce s"
     folder.mkdir()
-    (folder / "tiny.yaml").write_text(tiny_recipe.read_text())
+    (folder / "tiny.yaml").write_text(tiny_recipe.read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "run.py").write_text(SPAWNED, encoding="utf-8")
     found = subprocess.run([sys.executable, "run.py"], cwd=folder, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
@@ -336,7 +345,7 @@ def test_processes_of_linux(state: str, runs: bool, tmp_path: Path, monkeypatch:
     asked = []
     monkeypatch.setattr(os, "kill", lambda *given: asked.append(given))
     (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "stat").write_text(stat_line(state, 1234))
+    (tmp_path / "7" / "stat").write_text(stat_line(state, 1234), encoding="utf-8")
     assert system.start_of(7) == 1234 and system.is_running(7) == runs and asked == [(7, 0)]
     (tmp_path / "self").mkdir()
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("/proc is there, so it is not asked otherwise"))

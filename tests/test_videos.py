@@ -71,9 +71,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Image.fromarray(frame).save(path / f"{k}.png")
         else:
             np.save(path.with_suffix(".npy"), video)
-        (home / "in" / "color" / f"{i:02d}.txt").write_text(("red", "blue")[i % 2])
-    (home / "catalog.yaml").write_text(CATALOG)
-    (home / "recipe.yaml").write_text(RECIPE.replace("SOURCE", str(home / "shards")))
+        (home / "in" / "color" / f"{i:02d}.txt").write_text(("red", "blue")[i % 2], encoding="utf-8")
+    (home / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
+    (home / "recipe.yaml").write_text(RECIPE.replace("SOURCE", str(home / "shards")), encoding="utf-8")
     return home
 
 
@@ -108,10 +108,11 @@ def test_from_files_to_a_video(home: Path, capsys: pytest.CaptureFixture[str], m
         assert bundle.generate({"points": given}, ["color"])["color"] in ("red", "blue")
     assert bundle.ensemble({"color": "red"}, ["clip"], samples=2)["clip"].dtype == np.uint8
     (home / "transfer.yaml").write_text(
-        "{start: run, inputs: [points, clip], target: color, data: {source: shards, validation: 4}, train: {steps: 2, batch_size: 8}}"
+        "{start: run, inputs: [points, clip], target: color, data: {source: shards, validation: 4}, train: {steps: 2, batch_size: 8}}",
+        encoding="utf-8",
     )
     assert main(["transfer", "transfer.yaml", "--out", "tuned"]) == 0
     given = [dict.fromkeys(("points", "clip"), video) for video in (moving(4, False), (moving(12, True), 16))]
     assert {*load_transferred(home / "tuned").predict(given)} <= {"red", "blue"}
-    report = (home / "run" / "report.html").read_text()
+    report = (home / "run" / "report.html").read_text(encoding="utf-8")
     assert report.count('src="data:image/gif;base64,') == 8 and "clip, truth" in report

@@ -122,7 +122,7 @@ def words(folder: Path) -> Any:
     """A tokenizer of lower-case letters and a few words."""
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "cat", "dog", "on", "the", "sea", *"bcdefghij"]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     return hf.BertTokenizer(str(folder / "vocab.txt"), model_max_length=32)
 
 
@@ -159,7 +159,7 @@ def wav2vec2(folder: Path) -> str:
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     letters = ["<pad>", "<unk>", "|", *"abcdefgh"]
-    (folder / "vocab.json").write_text(json.dumps({letter: n for n, letter in enumerate(letters)}))
+    (folder / "vocab.json").write_text(json.dumps({letter: n for n, letter in enumerate(letters)}), encoding="utf-8")
     tokenizer = hf.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), bos_token=None, eos_token=None)
     processor = hf.Wav2Vec2Processor(hf.Wav2Vec2FeatureExtractor(sampling_rate=8000), tokenizer)
     config = hf.Wav2Vec2Config(
@@ -280,5 +280,5 @@ def t5(folder: Path) -> str:
 
 
 def with_license(folder: str, license: str) -> str:
-    Path(folder, "README.md").write_text(f"---\nlicense: {license}\n---\n# A model\n")
+    Path(folder, "README.md").write_text(f"---\nlicense: {license}\n---\n# A model\n", encoding="utf-8")
     return folder

@@ -14,7 +14,7 @@ PATCH = 4
 def save(model: Any, folder: Path, license: str = "mit") -> Any:
     """Saves a model beside a README that states its license. Returns it in evaluation mode."""
     model.save_pretrained(folder)
-    (folder / "README.md").write_text(f"---\nlicense: {license}\n---\nA tiny tokenizer.\n")
+    (folder / "README.md").write_text(f"---\nlicense: {license}\n---\nA tiny tokenizer.\n", encoding="utf-8")
     return model.eval()
 
 

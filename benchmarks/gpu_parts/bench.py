@@ -50,7 +50,7 @@ class Bench:
         torch.set_num_threads(1)  # more are slower where other jobs run beside
 
     def row(self, case: str, **numbers: Any) -> None:
-        with self._rows.open("a") as file:
+        with self._rows.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"case": case, **numbers}) + "\n")
 
     def check(self, case: str, value: float, bound: float) -> None:

@@ -120,7 +120,7 @@ def main() -> None:
         lines = {one: {s: study.values(f"{one}, {s}", metrics[0]) for s in options.steps} for one in options.schemes}
         panels.append(Panel(name, "steps", metrics[0], lines))
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "table.md").write_text("\n".join(tables))
+    (options.out / "table.md").write_text("\n".join(tables), encoding="utf-8")
     print("\n".join(tables))
     draw(options.out / "figure.png", panels, width=4.2, height=3.2)
 

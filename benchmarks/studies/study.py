@@ -156,7 +156,7 @@ class Study:
 def _trial(function: Callable[[Any, int], Metrics], value: Any, seed: int, log: Path) -> Metrics:
     """Runs one trial in this process."""
     torch.set_num_threads(1)
-    with log.open("a") as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+    with log.open("a", encoding="utf-8") as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         start = time.process_time()
         try:
             metrics = function(value, seed)

@@ -1,24 +1,36 @@
 # %% [markdown]
 # # First steps
 #
-# A run from start to end: data, tokenizers, a model, predictions. The model is tiny and trained for seconds, so that this notebook runs anywhere;
-# its predictions are blurs. `make demo` trains a useful one in minutes.
+# What a trained model does, and then a run from start to end: data, tokenizers, a model, predictions.
+
+# %% [markdown]
+# ## A trained model
+#
+# A small model of generated scenes ships with the package: `scenes` are colored shapes, ray-cast, with exact depth, normals, classes, boxes and captions.
+
+# %%
+import maskweave
+from maskweave.synthetic.scenes import Scenes
+
+trained = maskweave.load("scenes")
+scene = Scenes(trained.catalog, 1, seed=3)[0]
+out = trained.generate({"rgb": scene["rgb"]}, targets=["depth", "semseg", "caption"], seed=0)
+out
+
+# %%
+out.sheet()
 
 # %% [markdown]
 # ## Data
 #
-# `scenes` are made on the spot: colored shapes, ray-cast, with exact depth, normals, classes, boxes and captions. A catalog lists the modalities.
+# Now a model of our own. A catalog lists the modalities.
 
 # %%
-import maskweave
-
 catalog = maskweave.load_catalog("scenes").subset(["rgb", "tok_rgb", "depth", "caption"])
 for name, entry in catalog.items():
     print(f"{name:8} {entry.kind:9} {entry.value.type:6} {entry.tokens} tokens")
 
 # %%
-from maskweave.synthetic.scenes import Scenes
-
 scene = Scenes(catalog, 1, seed=3)[0]
 print(scene["caption"])
 {name: getattr(value, "shape", None) for name, value in scene.items()}
@@ -55,7 +67,8 @@ sorted(path.name for path in Path("run").iterdir())
 # %% [markdown]
 # ## Predictions
 #
-# The folder of a run is a bundle: model, tokenizers and entries. Any subset of the modalities may be given, and any others asked for.
+# The folder of a run is a bundle, too: model, tokenizers and entries. Any subset of the modalities may be given, and any others asked for.
+# This model was trained for seconds, so that the notebook runs anywhere: its predictions are blurs. `make demo` trains a useful one in minutes.
 
 # %%
 bundle = maskweave.load("run")

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     """
     pages = BUILD / "docs"
     assemble(pages, execute="--no-notebooks" not in arguments)
-    (BUILD / "mkdocs.yml").write_text(configuration(pages))
+    (BUILD / "mkdocs.yml").write_text(configuration(pages), encoding="utf-8")
     shutil.rmtree(BUILD / "site", ignore_errors=True)
     zensical = Path(sys.executable).with_name("zensical")
     subprocess.run([zensical, "build", "--strict", "--config-file", str(BUILD / "mkdocs.yml")], cwd=ROOT, check=True)
@@ -53,7 +53,10 @@ def assemble(pages: Path, execute: bool = True) -> None:
     shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns(*OWN))
     shutil.copy(DOCS / "site" / "site.css", pages)
     for page in [*pages.rglob("*.md")]:
-        page.write_text(with_sources(page.read_text(), DOCS / page.relative_to(pages), page.parent, pages))
+        page.write_text(
+            with_sources(page.read_text(encoding="utf-8"), DOCS / page.relative_to(pages), page.parent, pages),
+            encoding="utf-8",
+        )
     for name, text in reference.pages().items():
         _write(pages / name, text)
     notebooks.write_pages(DOCS / "notebooks", pages / "notebooks", execute)
@@ -65,7 +68,12 @@ def with_sources(text: str, source: Path, folder: Path, pages: Path) -> str:
         name = file.relative_to(ROOT)
         page = pages / "source" / f"{name}.md"
         ending = file.suffix.lstrip(".")
-        _write(page, f"# {name}\n\n```{ending}\n{file.read_text()}```\n" if ending != "md" else file.read_text())
+        _write(
+            page,
+            f"# {name}\n\n```{ending}\n{file.read_text(encoding='utf-8')}```\n"
+            if ending != "md"
+            else file.read_text(encoding="utf-8"),
+        )
         text = text.replace(f"]({target})", f"]({os.path.relpath(page, folder)})")
     return text
 
@@ -79,12 +87,12 @@ def _outside(text: str, source: Path) -> Iterator[tuple[str, Path]]:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def configuration(pages: Path) -> str:
     """Returns the configuration for the assembled pages; those that its navigation lacks are added to the guides, but for shown sources."""
-    config = yaml.safe_load((DOCS / "site" / "mkdocs.yml").read_text())
+    config = yaml.safe_load((DOCS / "site" / "mkdocs.yml").read_text(encoding="utf-8"))
     listed = set(_paths(config["nav"]))
     found = {page.relative_to(pages).as_posix() for page in pages.rglob("*.md")}
     guides: list[Any] = next(section["Guides"] for section in config["nav"] if "Guides" in section)

@@ -16,7 +16,7 @@ def broken_in_sources(pages: Collection[Path], made: Collection[Path] = ()) -> l
         pages: Markdown files.
         made: files that do not exist yet, because they are made when the site is built.
     """
-    parsed = {page.resolve(): _parsed(page.read_text()) for page in pages}
+    parsed = {page.resolve(): _parsed(page.read_text(encoding="utf-8")) for page in pages}
     wrong = []
     for page, (targets, anchors) in parsed.items():
         for target in targets:
@@ -27,7 +27,7 @@ def broken_in_sources(pages: Collection[Path], made: Collection[Path] = ()) -> l
             if not file.exists():
                 wrong.append(f"{page}: {target}: no such file")
             elif anchor and file.suffix == ".md":
-                known = anchors if file == page else (parsed.get(file) or _parsed(file.read_text()))[1]
+                known = anchors if file == page else (parsed.get(file) or _parsed(file.read_text(encoding="utf-8")))[1]
                 if anchor not in known:
                     wrong.append(f"{page}: {target}: no such heading; known: {', '.join(sorted(known))}")
     return wrong
@@ -68,7 +68,11 @@ class _Page(HTMLParser):
 
 def broken_in_site(site: Path) -> list[str]:
     """Returns what is wrong with the links of a built site, one line for each."""
-    pages = {path.resolve(): _Page(path.read_text()) for path in site.rglob("*.html") if path.name != "404.html"}
+    pages = {
+        path.resolve(): _Page(path.read_text(encoding="utf-8"))
+        for path in site.rglob("*.html")
+        if path.name != "404.html"
+    }
     return sorted(fault for path, page in pages.items() for fault in _faults(path, page, pages, site.resolve()))
 
 

@@ -26,7 +26,7 @@ def write_pages(scripts: Path, folder: Path, execute: bool) -> None:
     for script in sorted(scripts.glob("*.py")):
         notebook = executed(script) if execute else jupytext.read(script, fmt="py:percent")
         nbformat.write(notebook, folder / f"{script.stem}.ipynb")
-        (folder / f"{script.stem}.md").write_text(page(notebook, script.stem, folder))
+        (folder / f"{script.stem}.md").write_text(page(notebook, script.stem, folder), encoding="utf-8")
 
 
 def executed(script: Path) -> Any:

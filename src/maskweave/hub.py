@@ -54,18 +54,21 @@ def folder_of(
     fault = _local_fault(folder, name, is_hub)
     if fault:
         raise MaskweaveError(f"{place}: {fault}; expected {expected}")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import errors, snapshot_download
 
     try:
         return Path(snapshot_download(name, revision=revision or given or None, allow_patterns=list(patterns)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = _reason(error)
+    except (errors.HTTPError, errors.HFValidationError, OSError) as error:  # type: ignore[attr-defined]
+        missing = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
+        if isinstance(error, missing):
+            fault = "the Hugging Face Hub has no such repository"
+        elif isinstance(error, OSError) and error.errno:  # a full disk, for example
+            fault = "the download from the Hugging Face Hub failed"
+        else:
+            fault = "the Hugging Face Hub cannot be reached"
         owner = name.partition("/")[0]
         local = "" if is_hub else f"there is no folder {shown(owner)} in {Path.cwd()}, so it was looked up on the Hub: "
-        raise MaskweaveError(
-            f"{place}: {local}the Hugging Face Hub has no such repository or cannot be reached ({reason}); expected {expected}"
-        ) from error
+        raise MaskweaveError(f"{place}: {local}{fault} ({_reason(error)}); expected {expected}") from error
 
 
 def check_hub_id(name: str) -> None:

@@ -68,6 +68,19 @@ def write_at(file: int, content: bytes, offset: int) -> None:
         os.write(file, content)
 
 
+def expect_scattered_reads(file: int) -> None:
+    """Keeps the kernel from reading far around each part of an open file that is read."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+
+
+def reserve(path: Path) -> None:
+    """Takes disk space for all bytes of a file, where the system can: without it, a write to a memory map of a full disk would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 def make_file_durable(path: Path) -> None:
     """Writes a file's bytes to the disk. Windows does so only for files that are open for writing."""
     if not WINDOWS:

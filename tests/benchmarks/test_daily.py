@@ -34,7 +34,7 @@ def test_a_run_is_stored_and_compared(
     words = ["--folder", str(tmp_path)]
     assert daily.main(words) == 0
     (path,) = tmp_path.glob("*.json")
-    assert json.loads(path.read_text())["machine"] == daily.machine()
+    assert json.loads(path.read_text(encoding="utf-8"))["machine"] == daily.machine()
     times["part"] = 2.0
     assert daily.main(words) == 1 and "slower by more than 1.25×: part" in capsys.readouterr().err
     assert daily.main([*words, "--save"]) == 1 and daily.main(words) == 0

@@ -29,7 +29,7 @@ def test_a_section_that_hangs_leaves_the_results_of_the_others(
     monkeypatch.setattr(script, "in_process", lambda n, b, a: real(n, 0.01 if n == "attention" else b, a))
     out = tmp_path / "gpu.json"
     assert script.main(["attention", "noise", *ON_CPU, "--out", str(out)]) == 1
-    rows = json.loads(out.read_text())["rows"]
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert [row["error"] for row in rows if row["section"] == "attention"] == ["ended after 0 s"]
     (noise, whole) = [row for row in rows if row["section"] == "noise"]
     assert noise["ms"] > 0 and "error" not in whole
@@ -45,8 +45,8 @@ def test_unknown_sections_are_refused(script: ModuleType) -> None:
 @pytest.mark.slow  # a minute of processor time
 def test_all_sections_run_on_a_cpu(script: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    assert script.main([*ON_CPU, "--out", str(out)]) == 0, out.read_text()
-    rows = json.loads(out.read_text())["rows"]
+    assert script.main([*ON_CPU, "--out", str(out)]) == 0, out.read_text(encoding="utf-8")
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert {row["section"] for row in rows} == {*script.BUDGETS}
     checked = [row for row in rows if "bound" in row]
     assert len(checked) > 12 and all(row["ok"] for row in checked)

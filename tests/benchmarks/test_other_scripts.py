@@ -56,7 +56,7 @@ def test_costs_are_those_of_the_check_and_of_the_documentation(
     for module in (script, estimate):  # counts once
         monkeypatch.setattr(module, "estimate", lambda *_: counted)
     cells = script.cells(name, script.RECIPES[name], gpu_named("h100"))
-    assert f"| {' | '.join(cells)} |" in (ROOT / "docs/cluster.md").read_text().splitlines()
+    assert f"| {' | '.join(cells)} |" in (ROOT / "docs/cluster.md").read_text(encoding="utf-8").splitlines()
     told = " ".join(estimate.describe_estimate(recipe, recipe.load_catalog(), "h100", script.RECIPES[name]))
     parallel, state, activations, tokens = cells[5:9]
     for part in (

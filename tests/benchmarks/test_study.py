@@ -30,7 +30,7 @@ def test_trials_are_kept_and_failed_ones_repeated(tmp_path: Path, capfd: pytest.
     assert study.values("one", "threads") == [1, 1] and min(study.values("one", "seconds")) >= 0
     printed = capfd.readouterr()
     assert "bad, seed 1 failed: ValueError: below nothing" in printed.err and "2 of 4 trials failed" in printed.out
-    assert "heard" not in printed.out and (tmp_path / "s/log.txt").read_text().count("heard") == 2
+    assert "heard" not in printed.out and (tmp_path / "s/log.txt").read_text(encoding="utf-8").count("heard") == 2
 
     (tmp_path / "mended").touch()
     for path in tmp_path.glob("ran--1.0-*"):
@@ -38,7 +38,7 @@ def test_trials_are_kept_and_failed_ones_repeated(tmp_path: Path, capfd: pytest.
     again = Study(tmp_path / "s", steps=5)
     again.run(partial(trial, tmp_path), settings, seeds=2, jobs=1)
     assert again.values("bad", "score") == [-1, 0] and again.values("one", "score") == [1, 2]
-    assert len(json.loads((tmp_path / "s/results.json").read_text())["trials"]) == 4
+    assert len(json.loads((tmp_path / "s/results.json").read_text(encoding="utf-8"))["trials"]) == 4
     with pytest.raises(MaskweaveError, match="'steps': 5"):
         Study(tmp_path / "s", steps=6)
 

@@ -75,7 +75,7 @@ def test_likelihoods_are_close(kind: str, bound: float, folder: Path, tmp_path: 
 def test_other_families_and_what_is_left_out(tmp_path: Path) -> None:
     folder = save(m3ae_bundle(), tmp_path / "whole")
     (folder / "checkpoints" / "step-1").mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text("")
+    (folder / "metrics.jsonl").write_text("", encoding="utf-8")
     compress(folder, tmp_path / "small", "int8")
     assert {path.name for path in (tmp_path / "small").iterdir()} == {"modalities.yaml", "model", "tokenizers"}
     assert any(t.dtype == torch.int8 for t in load_file(tmp_path / "small" / "model" / "model.safetensors").values())
@@ -98,7 +98,7 @@ def test_only_checkpoints_within_a_bundle_and_logs_are_left_out(folder: Path, tm
     shutil.copytree(folder, source)
     (source / "tokenizers" / "depth" / "checkpoints").mkdir()
     for name in ("log.txt", "checkpoints/state.json"):
-        (source / "tokenizers" / "depth" / name).write_text("{}")
+        (source / "tokenizers" / "depth" / name).write_text("{}", encoding="utf-8")
     compress(source, tmp_path / "small", "bf16")
     assert maskweave.load(tmp_path / "small").catalog.keys() == maskweave.load(folder).catalog.keys()
     assert not {"log.txt", "checkpoints"} & {path.name for path in (tmp_path / "small").rglob("*")}

@@ -82,13 +82,13 @@ def test_a_run_folder_has_the_documented_layout(tiny_run: Path, tiny_recipe: Pat
     assert {path.name for path in (tiny_run / "model").iterdir()} == {"config.json", "model.safetensors"}
     assert [path.name for path in sorted((tiny_run / "checkpoints").iterdir())] == ["step-00000030", "step-00000040"]
     assert {path.name for path in (tiny_run / "tokens").iterdir()} == {"train", "validation"}
-    written = yaml.safe_load((tiny_run / "recipe.yaml").read_text())
+    written = yaml.safe_load((tiny_run / "recipe.yaml").read_text(encoding="utf-8"))
     assert written == plain(load_recipe(tiny_recipe)), "complete, with every default"
     assert load_catalog(tiny_run / "modalities.yaml").to_plain() == scenes_catalog.to_plain()
 
 
 def test_the_evaluation_is_a_list_of_rows(tiny_run: Path) -> None:
-    rows = json.loads((tiny_run / "evaluation.json").read_text())
+    rows = json.loads((tiny_run / "evaluation.json").read_text(encoding="utf-8"))
     assert {row["target"] for row in rows} == {"depth", "normal", "semseg", "edges", "caption", "boxes", "tok_rgb"}
     for row in rows:
         assert set(row) == ROW
@@ -98,7 +98,7 @@ def test_the_evaluation_is_a_list_of_rows(tiny_run: Path) -> None:
 
 
 def test_the_report_holds_everything_itself(tiny_run: Path) -> None:
-    page = (tiny_run / "report.html").read_text()
+    page = (tiny_run / "report.html").read_text(encoding="utf-8")
     assert "AbsRel" in page and "data:image/" in page and "<script" not in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
 
@@ -118,14 +118,18 @@ def test_a_recipe_names_its_files_from_anywhere(tmp_path: Path, monkeypatch: pyt
     """The run's copy is read again from other folders, to go on or to evaluate for instance."""
     monkeypatch.chdir(tmp_path)
     mix = "mix: {a: {source: one, sidecar: ../two}, b: {source: scenes, samples: 5}}"
-    (tmp_path / "r.yaml").write_text(f"start: runs/b\ntokenizers: {{reuse: runs/b/tokenizers}}\ndata: {{{mix}}}\n")
+    (tmp_path / "r.yaml").write_text(
+        f"start: runs/b\ntokenizers: {{reuse: runs/b/tokenizers}}\ndata: {{{mix}}}\n", encoding="utf-8"
+    )
     recipe = load_recipe("r.yaml")
     data = recipe.data
     assert (data.mix["a"].source, data.mix["a"].sidecar) == (str(tmp_path / "one"), str(tmp_path.parent / "two"))
     assert data.mix["b"].source == "scenes" and data.sidecar == ""
     assert (recipe.start, recipe.tokenizers.reuse) == (f"{tmp_path}/runs/b", f"{tmp_path}/runs/b/tokenizers")
     assert load_recipe("r.yaml", {"start": "owner/name"}).start == str(tmp_path / "owner" / "name")
-    (tmp_path / "r.yaml").write_text("inputs: [rgb]\nstart: runs/b\ndata: {held_out: scenes, pictures: scenes}\n")
+    (tmp_path / "r.yaml").write_text(
+        "inputs: [rgb]\nstart: runs/b\ndata: {held_out: scenes, pictures: scenes}\n", encoding="utf-8"
+    )
     transfer = load_transfer("r.yaml", {"data.source": "three"})
     assert (transfer.start, transfer.data.source) == (f"{tmp_path}/runs/b", str(tmp_path / "three"))
     assert (transfer.data.held_out, transfer.data.pictures) == ("scenes", str(tmp_path / "scenes"))
@@ -201,7 +205,7 @@ def test_a_recipe_s_model_keys_can_be_typed_for_every_family(
         return recipe
 
     path = tmp_path / "r.yaml"
-    path.write_text("modalities: [rgb, caption]\ndata: {samples: 5}\n")
+    path.write_text("modalities: [rgb, caption]\ndata: {samples: 5}\n", encoding="utf-8")
     mixtures = '[{"inputs": {"rgb": 1}, "targets": {"caption": 1}}]'
     model = typed(
         "--model.masking.input_tokens", "5", "--model.masking.mixtures", mixtures, "--model.width", "64"
@@ -286,7 +290,7 @@ def test_generate_writes_values_and_pictures(
     assert str(tmp_path / "a") in capsys.readouterr().out
     depth = np.load(tmp_path / "a" / "depth.npy", allow_pickle=False)
     assert depth.shape == (64, 64) and 0 <= depth.min() <= depth.max() <= 16
-    assert isinstance((tmp_path / "a" / "caption.txt").read_text(), str)
+    assert isinstance((tmp_path / "a" / "caption.txt").read_text(encoding="utf-8"), str)
     for name in ("depth.picture.png", "caption.picture.png", "sheet.png"):
         with Image.open(tmp_path / "a" / name) as picture:
             assert picture.width > 60

@@ -243,7 +243,7 @@ def test_edits_that_are_not_understood(tiny_run, photos, tmp_path, capsys, words
 def test_schedules_that_are_broken(tiny_run, bundle, photos, tmp_path, capsys, old, new, message) -> None:
     path = tmp_path / "steps.yaml"
     bundle.schedule(["rgb"], ["depth"]).save(path)
-    path.write_text(path.read_text().replace(old, new))
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     given = ["--input", f"rgb={photos / 'one.png'}", "--schedule", path, "--out", tmp_path / "o"]
     assert generate(tiny_run, *given) == 1
     said = capsys.readouterr().err

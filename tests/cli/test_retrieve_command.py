@@ -36,7 +36,7 @@ def test_index_query_and_evaluate(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert Image.open(sheet).format == "PNG"
     assert main(["retrieve", "evaluate", str(index), "--query", "rgb", "--query", "caption,depth"]) == 0
     assert "caption + depth" in capsys.readouterr().out
-    rows = json.loads((index / "recall.json").read_text())
+    rows = json.loads((index / "recall.json").read_text(encoding="utf-8"))
     assert [row["query"] for row in rows] == [["rgb"], ["caption", "depth"]]
     assert rows[0]["at"]["1"] == 1 and rows[0]["chance"]["1"] == pytest.approx(1 / 12)
 
@@ -53,7 +53,7 @@ def test_the_held_out_part_of_a_run_is_indexed(
     write_yaml(run / "recipe.yaml", recipe)
     words = ["retrieve", "index", str(run), "--out", str(index), "--views", "rgb", "--device", "cpu"]
     assert main([*words, "--held-out"]) == 0
-    shards = [json.loads(path.read_text()) for path in index.glob("shard-*.json")]
+    shards = [json.loads(path.read_text(encoding="utf-8")) for path in index.glob("shard-*.json")]
     kept = {key for shard in shards for key in shard["keys"]}
     built = read_recipe(run)
     held_out, train = (open_source(built, load(run).catalog, part) for part in ("validation", "train"))
@@ -61,7 +61,7 @@ def test_the_held_out_part_of_a_run_is_indexed(
     assert not kept & {train.key(i) for i in range(len(train))}
     assert len({key[-1] for key in kept}) == 3
     assert main(["retrieve", "evaluate", str(index), "--query", "rgb", "--query", "caption"]) == 0
-    rows = json.loads((index / "recall.json").read_text())
+    rows = json.loads((index / "recall.json").read_text(encoding="utf-8"))
     assert rows[0]["at"]["1"] == 1 and [row["vectors"] for row in rows] == [6, 6]
     recipe["data"]["split"] = {}
     write_yaml(run / "recipe.yaml", recipe)
@@ -79,7 +79,7 @@ def test_an_index_opens_its_data_from_any_folder(
     run = Path(shutil.copytree(tiny_run, "run"))
     assert main(["data", "scenes", "files", "--count", "8", "--seed", "3"]) == 0
     assert main(["data", "import", "files", "data", "--catalog", "scenes"]) == 0
-    Path("mine.yaml").write_text("catalog: scenes\ndata: {source: data, validation: 4}\n")
+    Path("mine.yaml").write_text("catalog: scenes\ndata: {source: data, validation: 4}\n", encoding="utf-8")
     write_yaml(run / "recipe.yaml", plain(load_recipe("mine.yaml")))
     words = ["retrieve", "index", "run", "--views", "rgb", "--device", "cpu", "--held-out", "--out"]
     assert main([*words, "index"]) == 0

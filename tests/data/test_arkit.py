@@ -95,7 +95,7 @@ def test_folders_of_scans_and_scans_open_too(place: Path, below: str) -> None:
 def test_what_a_frame_does_not_show_is_left_out(tmp_path: Path, scenes: Scenes) -> None:
     write_scan(tmp_path / "scan3", scenes, [0, 1], 0.1)
     path = tmp_path / "scan3" / "scan3_3dod_annotation.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     hidden = json.loads(json.dumps(content["data"][0]))
     camera = np.array([0.0, 5, 1.5])
     center = np.array(hidden["segments"]["obbAligned"]["centroid"])
@@ -103,7 +103,7 @@ def test_what_a_frame_does_not_show_is_left_out(tmp_path: Path, scenes: Scenes) 
         camera + 1.7 * (center - camera)
     ).tolist()  # in the same direction, in the floor
     unknown = {**content["data"][0], "label": "pink elephant"}
-    path.write_text(json.dumps({**content, "data": [*content["data"], hidden, unknown]}))
+    path.write_text(json.dumps({**content, "data": [*content["data"], hidden, unknown]}), encoding="utf-8")
     source = open_data(tmp_path, catalog(), names=["solids"])
     with noting("part") as notes:
         found = source[0]["solids"]["boxes"]
@@ -128,14 +128,14 @@ def test_frames_without_a_pose_have_no_boxes_and_damage_is_told(tmp_path: Path, 
     source = open_data(tmp_path, catalog())
     assert set(source[1]) == {"rgb", "range_map"} and "solids" in source[0]
     write_scan(tmp_path / "scan5", scenes, [0], 0.1)
-    (tmp_path / "scan5" / "scan5_3dod_annotation.json").write_text('{"data": [{"label": "cube"}]}')
+    (tmp_path / "scan5" / "scan5_3dod_annotation.json").write_text('{"data": [{"label": "cube"}]}', encoding="utf-8")
     source = open_data(tmp_path, catalog())
     with pytest.raises(
         BadSample, match=r"scan5_3dod_annotation.json: KeyError: 'segments'; expected data, a list of boxes"
     ):
         source[2]
     write_scan(tmp_path / "scan6", scenes, [0], 0.1)
-    (tmp_path / "scan6" / "scan6_frames" / "lowres_wide.traj").write_text("1 2 three\n")
+    (tmp_path / "scan6" / "scan6_frames" / "lowres_wide.traj").write_text("1 2 three\n", encoding="utf-8")
     with pytest.raises(BadSample, match="expected seven numbers on each line"):
         open_data(tmp_path, catalog())[3]
 
@@ -143,10 +143,10 @@ def test_frames_without_a_pose_have_no_boxes_and_damage_is_told(tmp_path: Path, 
 def test_boxes_that_are_not_upright_are_refused(tmp_path: Path, scenes: Scenes) -> None:
     write_scan(tmp_path / "scan7", scenes, [0], 0.1)
     path = tmp_path / "scan7" / "scan7_3dod_annotation.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     axes = Rotation.from_euler("xyz", [0.5, 0.4, 0.3]).as_matrix()
     content["data"][0]["segments"]["obbAligned"]["normalizedAxes"] = axes.ravel().tolist()
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(BadSample, match="is not upright; expected obbAligned boxes"):
         open_data(tmp_path, catalog(), names=["solids"])[0]
 
@@ -159,7 +159,7 @@ def test_fields_are_checked(place: Path) -> None:
     ):
         open_data(place, catalog(), fields={"solids": "boxes"})
     (place / "nothing").mkdir(exist_ok=True)
-    (place / "nothing" / "nothing_3dod_annotation.json").write_text("{}")
+    (place / "nothing" / "nothing_3dod_annotation.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="no frames, SCAN/SCAN_frames/lowres_wide"):
         ArkitScenes(place / "nothing", catalog())
 

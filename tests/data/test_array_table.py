@@ -177,7 +177,7 @@ def test_other_files_are_no_tables(tmp_path: Path, catalog: Catalog) -> None:
     aligned = write(tmp_path / "aligned/images/a.npz").parent.parent
     assert find_array_table(aligned) is None and not is_importable(str(aligned), catalog)
     alone = write(tmp_path / "alone/a.npz", {"x": np.zeros((3, 4))})
-    (alone.parent / "README.md").write_text("what it is")
+    (alone.parent / "README.md").write_text("what it is", encoding="utf-8")
     table = find_array_table(alone.parent)
     assert table is not None and len(table) == 3
     (alone.parent / "a.png").write_bytes(b"")

@@ -146,7 +146,7 @@ def test_tokens_of_copies(tiny_recipe: Path, tmp_path: Path) -> None:
 
 def test_recipes_of_earlier_versions_mean_no_augmentation(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text("data: {source: scenes, split: {by: hash}}\n")
+    path.write_text("data: {source: scenes, split: {by: hash}}\n", encoding="utf-8")
     wanted = {"data": {"source": "scenes", "split": {}, "color": 0.0, "noise": {}, "shift": {}}}
     found = read_run_recipe(path, wanted)["data"]
     assert (found["color"], found["noise"], found["shift"]) == (0.0, {}, {})

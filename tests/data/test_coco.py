@@ -46,7 +46,7 @@ def coco(folder: Path, **changes: Any) -> Path:
         **changes,
     }
     path = folder / "instances.json"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -151,7 +151,7 @@ def test_captions_alone_and_several_splits(root: Path, own: Catalog) -> None:
         open_data(str(root), own, fields={"boxes": "boxes"})
     with pytest.raises(MaskweaveError, match="data.fields has 'depth'"):
         open_data(str(root), own, fields={"depth": "image"})
-    (root / "annotations/captions_train2017.json").write_text("{}")
+    (root / "annotations/captions_train2017.json").write_text("{}", encoding="utf-8")
     with pytest.raises(
         MaskweaveError, match="annotation files captions_train2017.json, captions_val2017.json; expected one"
     ):

@@ -87,8 +87,8 @@ def test_an_unsupported_ending_is_a_fault_where_the_sample_exists_and_a_note_els
     root: Path, catalog: Catalog
 ) -> None:
     (root / "depth" / f"{NAMES[3]}.npy").rename(root / "depth" / f"{NAMES[3]}.exr")
-    (root / "depth" / "README.txt").write_text("about")
-    (root / "depth" / ".DS_Store").write_text("")
+    (root / "depth" / "README.txt").write_text("about", encoding="utf-8")
+    (root / "depth" / ".DS_Store").write_text("", encoding="utf-8")
     report = run(root, catalog, limit=0.1)
     assert [key for key, _ in report.faults.skipped] == [
         NAMES[3]
@@ -131,7 +131,7 @@ def test_two_files_for_one_name(root: Path, catalog: Catalog) -> None:
 
 def test_links_are_not_followed(root: Path, catalog: Catalog, tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
-    secret.write_text("secret")
+    secret.write_text("secret", encoding="utf-8")
     (root / "caption" / "set" / "link.txt").symlink_to(secret)
     (root / "caption" / "all").symlink_to(tmp_path)
     report = run(root, catalog)
@@ -145,8 +145,8 @@ def test_links_are_not_followed(root: Path, catalog: Catalog, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["a\nb", "a\\..\\b", os.fsdecode(b"a\xff")])
 def test_unsafe_names_are_faults(root: Path, catalog: Catalog, name: str) -> None:
-    (root / "caption" / f"{name}.txt").write_text("x")
-    (root / "caption" / f"{name}.md").write_text("x")
+    (root / "caption" / f"{name}.txt").write_text("x", encoding="utf-8")
+    (root / "caption" / f"{name}.md").write_text("x", encoding="utf-8")
     report = run(root, catalog, limit=0.1)
     assert report.samples == 10 and "rename it" in report.faults.skipped[0][1]
     str(report).encode()
@@ -158,7 +158,7 @@ def test_out_inside_root_or_in_use(root: Path, catalog: Catalog, tmp_path: Path)
     (tmp_path / "mine" / "rgb").mkdir(parents=True)
     with pytest.raises(MaskweaveError, match="already contains files that no import wrote"):
         import_folders(root, tmp_path / "mine", catalog)
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="is a file"):
         import_folders(root, tmp_path / "file", catalog)
 
@@ -201,10 +201,10 @@ def test_a_bad_part_is_dropped_from_its_sample(root: Path, catalog: Catalog) -> 
 
 
 def test_parts_that_say_nothing_are_missing(root: Path, catalog: Catalog) -> None:
-    (root / "caption" / f"{NAMES[0]}.txt").write_text("")
-    (root / "caption" / f"{NAMES[1]}.txt").write_text(" \n ")
+    (root / "caption" / f"{NAMES[0]}.txt").write_text("", encoding="utf-8")
+    (root / "caption" / f"{NAMES[1]}.txt").write_text(" \n ", encoding="utf-8")
     (root / "caption" / f"{NAMES[2]}.txt").unlink()
-    (root / "caption" / f"{NAMES[2]}.json").write_text("null")
+    (root / "caption" / f"{NAMES[2]}.json").write_text("null", encoding="utf-8")
     report = run(root, catalog)
     assert report.samples == 10 and report.per_modality["caption"] == 7 and not report.faults.faults
     assert "caption: values that say nothing count as missing: 3" in str(report)

@@ -58,7 +58,7 @@ def test_one_shard_per_modality_and_range_with_the_original_bytes(root: Path, ca
 
 def test_texts_that_are_cut_or_not_restored_are_told(root: Path, catalog: Catalog) -> None:
     assert run(root, catalog).texts == []
-    (root / "caption" / f"{NAMES[0]}.txt").write_text("Größe 3.14 of 日本語")
+    (root / "caption" / f"{NAMES[0]}.txt").write_text("Größe 3.14 of 日本語", encoding="utf-8")
     (cut,) = run(root, catalog).texts
     assert cut.startswith(
         "caption: 10% of 10 texts are longer than max_tokens 9 and are cut: 'Größe 3.14 of 日本語' has"
@@ -82,7 +82,7 @@ def test_metadata_keys_that_are_unknown_or_never_seen_are_counted(root: Path, ca
             "note": "x",
             **({"extra": 1} if i == 3 else {}),
         }
-        (root / "facts" / f"{name}.json").write_text(json.dumps(content))
+        (root / "facts" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     said = str(run(root, wider)).splitlines()
     for line in (
         "facts: the key 'wind' is missing: 10 (all)",
@@ -94,7 +94,7 @@ def test_metadata_keys_that_are_unknown_or_never_seen_are_counted(root: Path, ca
         assert line in said
     assert not any("'hour'" in line for line in said)
     many = {f"k{i}": 0 for i in range(99)}
-    (root / "facts" / f"{NAMES[0]}.json").write_text(json.dumps({"hour": 1, **many}))
+    (root / "facts" / f"{NAMES[0]}.json").write_text(json.dumps({"hour": 1, **many}), encoding="utf-8")
     said = str(run(root, wider)).splitlines()
     assert "facts: more than 20 unknown keys are ignored: 1" in said and sum("unknown key 'k" in s for s in said) == 20
 
@@ -109,7 +109,7 @@ def test_a_second_run_keeps_everything_and_a_changed_file_redoes_its_shard_alone
     run(root, catalog)
     times = {path: path.stat().st_mtime_ns for path in (root.parent / "out").rglob("*.tar")}
     assert run(root, catalog).kept == 3
-    (root / "caption" / f"{NAMES[5]}.txt").write_text("another caption")
+    (root / "caption" / f"{NAMES[5]}.txt").write_text("another caption", encoding="utf-8")
     assert run(root, catalog).kept == 2
     assert {path.stem for path, then in times.items() if path.stat().st_mtime_ns != then} == {"shard-00001"}
     assert Shards(root.parent / "out", catalog)[5]["caption"] == "another caption"
@@ -207,7 +207,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_old_shards_whole(
     run(root, catalog)
     out = root.parent / "out"
     before = contents(out)
-    (root / "caption" / f"{NAMES[1]}.txt").write_text("changed")
+    (root / "caption" / f"{NAMES[1]}.txt").write_text("changed", encoding="utf-8")
     real, count = tarfile.TarFile.addfile, 0
 
     def full(self: tarfile.TarFile, *arguments: Any) -> None:
@@ -232,7 +232,7 @@ def test_a_disk_that_fills_at_the_very_end_of_a_tar_leaves_all_old_shards(
 ) -> None:
     run(root, catalog)
     before = contents(root.parent / "out")
-    (root / "caption" / f"{NAMES[1]}.txt").write_text("changed")
+    (root / "caption" / f"{NAMES[1]}.txt").write_text("changed", encoding="utf-8")
     real, count = tarfile.TarFile.close, 0
 
     def full(self: tarfile.TarFile) -> None:
@@ -267,7 +267,9 @@ folders.import_folders({str(tmp_path / "in")!r}, {str(tmp_path / "out")!r}, load
     assert killed.returncode == -signal.SIGKILL
     out = tmp_path / "out"
     assert not (out / "index.json").exists()
-    left_aside(out / "rgb" / "shard-00002.tar").write_text("half")  # as a kill in the middle leaves it
+    left_aside(out / "rgb" / "shard-00002.tar").write_text(
+        "half", encoding="utf-8"
+    )  # as a kill in the middle leaves it
     from maskweave.modality.catalogs import load_catalog
 
     done = {path: path.stat().st_mtime_ns for path in out.glob("*/shard-0000[01].tar")}

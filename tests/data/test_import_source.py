@@ -51,15 +51,15 @@ def test_names_that_repeat(tmp_path: Path, catalog: Catalog) -> None:
 
 def test_options_that_a_folder_does_not_take(tmp_path: Path, catalog: Catalog) -> None:
     (tmp_path / "in/caption").mkdir(parents=True)
-    (tmp_path / "in/caption/a.txt").write_text("a")
+    (tmp_path / "in/caption/a.txt").write_text("a", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="fields is for tables, tars and sources made by code"):
         import_data(str(tmp_path / "in"), tmp_path / "out", catalog, fields={"caption": "text"})
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "t.csv").write_text("title,n\n" + "".join(f"number {i},{i}\n" for i in range(5)))
+    (tmp_path / "t.csv").write_text("title,n\n" + "".join(f"number {i},{i}\n" for i in range(5)), encoding="utf-8")
     catalog = tmp_path / "own.yaml"
-    catalog.write_text('{"vocabularies": {"text": {"size": 600}}, "modalities": {"caption": {"id": 1, "kind": "sequence", "vocabulary": "text", "max_tokens": 9, "value": {"type": "text"}}}}')  # fmt: skip
+    catalog.write_text('{"vocabularies": {"text": {"size": 600}}, "modalities": {"caption": {"id": 1, "kind": "sequence", "vocabulary": "text", "max_tokens": 9, "value": {"type": "text"}}}}', encoding="utf-8")  # fmt: skip
     options = ["--catalog", str(catalog), "--fields", "{caption: title, name: n}"]
     assert main(["data", "import", str(tmp_path / "t.csv"), str(tmp_path / "out"), *options]) == 0
     assert "5 samples in 1 shards: caption 5" in capsys.readouterr().out
@@ -78,7 +78,7 @@ def test_parts_of_an_import_of_code(tmp_path: Path, catalog: Catalog) -> None:
 
 
 def test_the_parts_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "t.csv").write_text("title,n\n" + "".join(f"number {i},{i}\n" for i in range(5)))
+    (tmp_path / "t.csv").write_text("title,n\n" + "".join(f"number {i},{i}\n" for i in range(5)), encoding="utf-8")
     words = [
         "data",
         "import",

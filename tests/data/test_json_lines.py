@@ -40,7 +40,7 @@ def rows(root: Path) -> list[dict[str, Any]]:
 
 
 def write(path: Path, lines: list[Any]) -> Path:
-    path.write_text("\n\n".join(json.dumps(line) for line in lines) + "\n")
+    path.write_text("\n\n".join(json.dumps(line) for line in lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -85,12 +85,12 @@ def test_rows_and_columns(tmp_path: Path) -> None:
     ],
 )
 def test_damage(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "x.jsonl").write_text(text)
+    (tmp_path / "x.jsonl").write_text(text, encoding="utf-8")
     with pytest.raises(MaskweaveError, match=message):
         JsonLines(tmp_path / "x.jsonl")
 
 
-@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("")])
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("", encoding="utf-8")])
 def test_a_file_that_changes(tmp_path: Path, change: Callable[[Path], object]) -> None:
     path = write(tmp_path / "x.jsonl", [{"a": 1}, {"a": 2}])
     table = JsonLines(path)

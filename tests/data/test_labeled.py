@@ -25,7 +25,7 @@ def test_folders_are_classes(tmp_path: Path) -> None:
     for label, name in enumerate(("ant", "bee", "cat")):
         for i in range(4):
             picture(tmp_path / name / ("more" if i else "") / f"{i}.png", 80 * label)
-    (tmp_path / "ant" / "notes.txt").write_text("left aside")
+    (tmp_path / "ant" / "notes.txt").write_text("left aside", encoding="utf-8")
     (tmp_path / ".hidden").mkdir()
     found = ClassFolders(tmp_path, RGB)
     assert isinstance(found, Source) and found.classes == ("ant", "bee", "cat") and len(found) == 12

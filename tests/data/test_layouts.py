@@ -63,9 +63,9 @@ def test_coco_panoptic(tmp_path: Path) -> None:
         whole = catalog(cover={"type": "classes", "classes": ["road", "cat"]})
         open_data(f"layout: coco-panoptic val2017 {tmp_path}", whole, fields={"cover": "classes"})[0]
     path = tmp_path / "annotations" / "panoptic_val2017.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content["annotations"][0]["segments_info"].pop()
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     source = open_data(f"layout: coco-panoptic val2017 {tmp_path}", entries, fields={"cover": "classes"})
     with pytest.raises(BadSample, match=r"has segments \[\d+\] that panoptic_val2017.json does not list with"):
         source[0]
@@ -83,16 +83,16 @@ def test_coco_panoptic_reads_no_other_files_and_names_segments_of_unknown_catego
     entries = catalog(cover={"type": "classes", "classes": ["road", "cat"], "ignore": 255})
     place, fields = f"layout: coco-panoptic val2017 {tmp_path}", {"photo": "picture", "cover": "classes"}
     for part in ("images", "annotations"):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         content[part][0]["file_name"] = "../../secret.png"
-        whole = path.read_text()
-        path.write_text(json.dumps(content))
+        whole = path.read_text(encoding="utf-8")
+        path.write_text(json.dumps(content), encoding="utf-8")
         with pytest.raises(MaskweaveError, match=r"panoptic_val2017.json: the name '../../secret.png' leads out"):
             open_data(place, entries, fields=fields)
-        path.write_text(whole)
-    content = json.loads(path.read_text())
+        path.write_text(whole, encoding="utf-8")
+    content = json.loads(path.read_text(encoding="utf-8"))
     content["annotations"][0]["segments_info"][0]["category_id"] = 7
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(BadSample, match=r"has segments \[\d+\] that panoptic_val2017.json does not list with a known"):
         open_data(place, entries, fields=fields)[0]
 
@@ -200,7 +200,7 @@ def test_hypersim(tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="no pictures of the split 'dev'; expected train, val or test"):
         open_data(f"layout: hypersim dev {tmp_path}", entries, fields=fields)
     path = tmp_path / "metadata_images_split_scene_v1.csv"
-    path.write_text(path.read_text().replace("ai_001_002", "../../secret"))
+    path.write_text(path.read_text(encoding="utf-8").replace("ai_001_002", "../../secret"), encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"the name '../../secret/cam_00' leads out of its folder"):
         open_data(f"layout: hypersim val {tmp_path}", entries, fields=fields)
 

@@ -131,10 +131,10 @@ def test_damaged_folders(tmp_path: Path, catalog: Catalog) -> None:
     pq.write_table(pa.table(rows_of_episode(0, 0)), root / "data/chunk-000/episode_000003.parquet")
     with pytest.raises(MaskweaveError, match="episode 0 is in two places"):
         open_data(str(root), catalog)
-    (root / "meta/info.json").write_text("{}")
+    (root / "meta/info.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="fps is None; expected frames per second"):
         open_data(str(root), catalog)
-    (tmp_path / "t.csv").write_text("state\n1\n")
+    (tmp_path / "t.csv").write_text("state\n1\n", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="data.window is for LeRobot folders"):
         open_data(str(tmp_path / "t.csv"), catalog, window=3)
 
@@ -152,7 +152,7 @@ def test_damaged_metadata(tmp_path: Path, catalog: Catalog) -> None:
         pq.write_table(pq.read_table(path).drop_columns(["task_index"]), path)
     with pytest.raises(MaskweaveError, match="there is no feature 'task'; found"):
         open_data(str(root), catalog, fields=FIELDS)
-    (root / "meta/info.json").write_text("[1]")
+    (root / "meta/info.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"info.json: found \[1\]; expected a JSON object"):
         open_data(str(root), catalog)
 

@@ -129,7 +129,7 @@ def test_machines_divide_the_import_of_a_url(
     else:
         catalog = catalog.subset(["caption"])
         place.parent.mkdir()
-        place.write_text("caption\n" + "a red cube\n" * 12)
+        place.write_text("caption\n" + "a red cube\n" * 12, encoding="utf-8")
         changed = place
     with http_folder(tmp_path / "data") as url:
 

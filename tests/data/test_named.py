@@ -98,8 +98,8 @@ def install(folder: Path, package: str, *points: str) -> None:
     """Entry points as an installed package has them."""
     info = folder / f"{package}-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[maskweave.sources]\n" + "\n".join(points) + "\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[maskweave.sources]\n" + "\n".join(points) + "\n", encoding="utf-8")
 
 
 def test_packages_bring_their_own(tmp_path: Path, pair: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

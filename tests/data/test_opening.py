@@ -59,7 +59,7 @@ def test_an_imported_set(imported: Path, scenes_catalog: Catalog, tmp_path: Path
 
 def test_classes_called_like_modalities(tmp_path: Path, scenes_catalog: Catalog) -> None:
     root = pictures(tmp_path, "normal/0001.png", "normal/0002.png", "pneumonia/0001.png")
-    (root / "index.json").write_text("{}")  # of something else: an imported set has tars
+    (root / "index.json").write_text("{}", encoding="utf-8")  # of something else: an imported set has tars
     found = open_data(str(root), scenes_catalog, names=["rgb"], labeled=True)
     assert isinstance(found, ClassFolders) and found.classes == ("normal", "pneumonia") and len(found) == 3
     alone = open_data(str(root), scenes_catalog)
@@ -95,7 +95,7 @@ def test_coco_boxes(tmp_path: Path, scenes_catalog: Catalog) -> None:
         "categories": [{"id": 1, "name": "red cube"}],
         "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 30, 20]}],
     }
-    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    (tmp_path / "boxes.json").write_text(json.dumps(content), encoding="utf-8")
     place = str(tmp_path / "boxes.json")
     found = open_data(place, scenes_catalog, names=["rgb", "boxes"], pictures=str(root))
     assert isinstance(found, Coco) and found.names == ("rgb", "boxes") and len(found) == 1
@@ -127,7 +127,7 @@ def test_what_is_unknown_is_told_with_what_was_found(tmp_path: Path, imported: P
     kinds = r"expected an imported data set or tar shards .* folders of pictures .*a COCO JSON file or folder, or a named source \(scenes"
     with pytest.raises(MaskweaveError, match=f"nowhere: no such folder; {kinds}"):
         open_data(str(tmp_path / "nowhere"), scenes_catalog)
-    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "notes.txt").write_text("", encoding="utf-8")
     with pytest.raises(MaskweaveError, match=f"notes.txt: is a file; {kinds}"):
         open_data(str(tmp_path / "notes.txt"), scenes_catalog)
     (tmp_path / "empty" / "cats").mkdir(parents=True)
@@ -139,7 +139,7 @@ def test_what_is_unknown_is_told_with_what_was_found(tmp_path: Path, imported: P
     for path in (imported / "rgb").glob("*.tar"):
         (other / "photo").mkdir(parents=True, exist_ok=True)
         shutil.copy(path, other / "photo")
-    (other / "README.md").write_text("")
+    (other / "README.md").write_text("", encoding="utf-8")
     with pytest.raises(
         MaskweaveError,
         match=r"found files of .md \(1\), .tar \(1\) and the folders photo; expected .*MODALITY one of rgb, ",

@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("b.png", "a/c.JPG", "a/.hidden.png", ".cache/d.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(root / name)
-    (root / "notes.txt").write_text("left aside")
+    (root / "notes.txt").write_text("left aside", encoding="utf-8")
     (root / "link.png").symlink_to(root / "b.png")
     (root / "folder.png").mkdir()
     return root

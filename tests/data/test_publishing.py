@@ -181,7 +181,7 @@ def test_what_is_not_finished_is_not_copied(tmp_path: Path, tiny_run: Path) -> N
         publish(tmp_path / "missing", URL)
     assert not (tmp_path / "missing").exists()
     (tmp_path / "run/tokens/train/samples").mkdir(parents=True)
-    (tmp_path / "run/tokens/train/index.json").write_text("{}")
+    (tmp_path / "run/tokens/train/index.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="unfinished token shards; run 'maskweave tokenize'"):
         publish(tmp_path / "run", URL)
 
@@ -203,7 +203,7 @@ def test_a_file_among_the_tokenizers_is_copied(tmp_path: Path, storage: fsspec.A
         "events/y",
     ):
         (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "run" / name).write_text("{}")
+        (tmp_path / "run" / name).write_text("{}", encoding="utf-8")
     assert publish(tmp_path / "run", URL) == 3
     assert storage.exists("/bucket/set/tokenizers/notes.txt")
 

@@ -35,7 +35,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(SAMPLES):
         (root / "in" / "rgb" / f"{i:02d}.png").write_bytes(picture(i))
         if i != 3:
-            (root / "in" / "caption" / f"{i:02d}.txt").write_text(f"number {i}")
+            (root / "in" / "caption" / f"{i:02d}.txt").write_text(f"number {i}", encoding="utf-8")
     import_folders(root / "in", root / "out", load_catalog("photos"), shard_size=5)
     return root / "out"
 
@@ -193,7 +193,7 @@ def test_a_header_with_a_negative_size_ends_the_scan(tmp_path: Path) -> None:
 
 
 def test_links_and_devices_are_refused(tmp_path: Path, photos: Catalog) -> None:
-    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
     members = [
         (member("a.txt", tarfile.SYMTYPE, str(tmp_path / "secret.txt")), b""),
         (member("b.txt", tarfile.LNKTYPE, "c.txt"), b""),
@@ -251,8 +251,8 @@ def test_no_folder_or_no_shards(tmp_path: Path, photos: Catalog) -> None:
 
 
 def test_an_unfinished_or_damaged_index(out: Path, photos: Catalog) -> None:
-    index = json.loads((out / "index.json").read_text())
-    (out / "index.json").write_text(json.dumps({**index, "shards": []}))
+    index = json.loads((out / "index.json").read_text(encoding="utf-8"))
+    (out / "index.json").write_text(json.dumps({**index, "shards": []}), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="its index is damaged"):
         Shards(out, photos)
     (out / "index.json").unlink()

@@ -108,7 +108,7 @@ def test_a_file_says_the_part_of_each(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_files_that_do_not_fit(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "split.csv").write_text(content)
+    (tmp_path / "split.csv").write_text(content, encoding="utf-8")
     with pytest.raises(MaskweaveError, match=message):
         divide(Named(["a", *NAMES[1:]]), Split(file=str(tmp_path / "split.csv")), 3, "data")
 

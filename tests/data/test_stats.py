@@ -47,9 +47,9 @@ def root(tmp_path: Path) -> Path:
         depth[:4] = np.nan if i < 2 else i
         np.save(root / f"depth/{i}.npy", depth)
         if i:
-            (root / f"caption/{i}.txt").write_text("x" * i)
-        (root / f"animal/{i}.txt").write_text(["cat", "dog"][i > 6])
-        (root / f"facts/{i}.json").write_text(json.dumps({"a": i}))
+            (root / f"caption/{i}.txt").write_text("x" * i, encoding="utf-8")
+        (root / f"animal/{i}.txt").write_text(["cat", "dog"][i > 6], encoding="utf-8")
+        (root / f"facts/{i}.json").write_text(json.dumps({"a": i}), encoding="utf-8")
     (root / "rgb/9.png").write_bytes(b"damaged")
     return root
 
@@ -104,12 +104,12 @@ def test_a_source_made_by_code(catalog: Catalog) -> None:
 
 
 def test_the_command_writes_files(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "own.yaml").write_text(json.dumps(CONTENT))
+    (tmp_path / "own.yaml").write_text(json.dumps(CONTENT), encoding="utf-8")
     command = ["data", "stats", str(root), "--catalog", str(tmp_path / "own.yaml")]
     for name in ("a.png", "b.html"):
         assert main([*command, "--out", str(tmp_path / "new" / name)]) == 0
     assert Image.open(tmp_path / "new/a.png").width > 500
-    page = (tmp_path / "new/b.html").read_text()
+    page = (tmp_path / "new/b.html").read_text(encoding="utf-8")
     assert "never seen: emu" in page and "data:image/png;base64," in page
     assert main([*command, "--out", str(tmp_path / "c.pdf")]) == 1
     assert "expected a file that ends in .png or .html" in capsys.readouterr().err
@@ -174,7 +174,7 @@ def test_sounds_videos_and_dates(tmp_path: Path) -> None:
     for i in range(3):
         np.save(tmp_path / f"speech/{i}.npy", np.full(1024 * (i + 1), 0.1, np.float32))
         np.save(tmp_path / f"clip/{i}.npy", np.full((2 + i, 8, 8, 3), 100, np.uint8))
-        (tmp_path / f"dates/{i}.json").write_text(json.dumps(["2021-03-05"]))
+        (tmp_path / f"dates/{i}.json").write_text(json.dumps(["2021-03-05"]), encoding="utf-8")
     found = data_stats(str(tmp_path), catalog_from(content, "own.yaml")).modalities
     assert found["speech"].keys["seconds"] == [0.128, 0.256, 0.384] and found["speech"].high <= 0
     assert found["clip"].sizes == {(2, 8, 8): 1, (3, 8, 8): 1, (4, 8, 8): 1} and found["clip"].low == 100

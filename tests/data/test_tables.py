@@ -107,7 +107,7 @@ def test_an_import_keeps_the_bytes_and_resumes(tmp_path: Path, catalog: Catalog)
     assert [shards.key(i) for i in range(6)] == [f"s{i}" for i in range(6)] and shards[3]["temp"] == 0.75
     assert png(3) in (tmp_path / "out/rgb/shard-00000.tar").read_bytes()
     assert import_data(str(place), tmp_path / "out", catalog, shard_size=4, fields=FIELDS).kept == 2
-    place.write_text(place.read_text().replace("dog", "cat"))
+    place.write_text(place.read_text(encoding="utf-8").replace("dog", "cat"), encoding="utf-8")
     changed = import_data(str(place), tmp_path / "out", catalog, shard_size=4, fields=FIELDS)
     assert changed.kept == 0 and Shards(tmp_path / "out", catalog)[0]["animal"] == "cat"
     few = import_data(str(place), tmp_path / "few", catalog, fields=FIELDS, samples=2)
@@ -146,7 +146,7 @@ def test_a_class_may_be_called_none(tmp_path: Path) -> None:
         name: {"id": i, "kind": "grid", "grid": [1], "value": {"type": "label", "classes": classes}}
         for i, (name, classes) in enumerate((("kind", ["none", "NA", "cat"]), ("other", ["dog", "cat"])), 1)
     }
-    (tmp_path / "t.csv").write_text("kind,other\nnone,none\nNA,dog\nna,na\n ,dog\ncat,cat\n")
+    (tmp_path / "t.csv").write_text("kind,other\nnone,none\nNA,dog\nna,na\n ,dog\ncat,cat\n", encoding="utf-8")
     source = open_data(str(tmp_path / "t.csv"), catalog_from({"modalities": entries}, "own.yaml"))
     assert [source[i].get("kind") for i in range(5)] == ["none", "NA", None, None, "cat"]
     assert [source[i].get("other") for i in range(5)] == [None, "dog", None, "dog", "cat"]
@@ -212,13 +212,13 @@ def test_damaged_tables(tmp_path: Path, catalog: Catalog, content: bytes, messag
 
 def test_rows_without_names_and_a_recipe(tmp_path: Path) -> None:
     place = table(tmp_path, rows(12))
-    (tmp_path / "own.yaml").write_text(json.dumps(CONTENT))
+    (tmp_path / "own.yaml").write_text(json.dumps(CONTENT), encoding="utf-8")
     recipe = {
         "catalog": str(tmp_path / "own.yaml"),
         "modalities": ["rgb", "caption", "temp"],
         "data": {"source": str(place), "fields": {"rgb": "image_path", "caption": "text"}, "validation": 3},
     }
-    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
     loaded = load_recipe(tmp_path / "recipe.yaml")
     catalog = catalog_from(CONTENT, "own.yaml").subset(["rgb", "caption", "temp"])
     train, held_out = (open_source(loaded, catalog, part) for part in ("train", "validation"))
@@ -227,7 +227,7 @@ def test_rows_without_names_and_a_recipe(tmp_path: Path) -> None:
 
 
 def test_long_csv_needs_no_memory_of_its_rows(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f'{i},"x\ny{i}"\n' for i in range(500)))
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f'{i},"x\ny{i}"\n' for i in range(500)), encoding="utf-8")
     found = CsvTable(tmp_path / "t.csv")
     assert len(found) == 500 and found.row(321, ["b", "a"]) == {"b": "x\ny321", "a": "321"}
     assert found.where(1).endswith("line 4") and list(found.column("a"))[-1] == "499"
@@ -314,9 +314,11 @@ def save_datasets(root: Path, count: int) -> Path:
     made = arrow_table(count)
     with pa.OSFile(str(root / "data-00000-of-00001.arrow"), "wb") as sink, pa.ipc.new_stream(sink, made.schema) as out:
         out.write_table(made, max_chunksize=4)
-    (root / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+    (root / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}), encoding="utf-8"
+    )
     labels = {"animal": {"names": ["dog", "cat"], "_type": "ClassLabel"}}
-    (root / "dataset_info.json").write_text(json.dumps({"features": labels}))
+    (root / "dataset_info.json").write_text(json.dumps({"features": labels}), encoding="utf-8")
     return root
 
 
@@ -333,21 +335,21 @@ def test_a_folder_of_datasets(tmp_path: Path, catalog: Catalog) -> None:
     check(open_data(str(root), catalog, fields={"rgb": "image"}), 12)
     import_data(str(root), tmp_path / "out", catalog, fields={"rgb": "image"})
     check(Shards(tmp_path / "out", catalog), 12)
-    (tmp_path / "all/dataset_dict.json").write_text('{"splits": ["train"]}')
+    (tmp_path / "all/dataset_dict.json").write_text('{"splits": ["train"]}', encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"contains the splits train; expected one of them: .*all/train"):
         open_data(str(tmp_path / "all"), catalog)
-    (tmp_path / "all/dataset_dict.json").write_text("[1]")
+    (tmp_path / "all/dataset_dict.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"dataset_dict.json: found \[1\]; expected a JSON object"):
         open_data(str(tmp_path / "all"), catalog)
-    info = (root / "dataset_info.json").read_text()
-    (root / "dataset_info.json").write_text("[1]")
+    info = (root / "dataset_info.json").read_text(encoding="utf-8")
+    (root / "dataset_info.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"dataset_info.json: found \[1\]; expected a JSON object"):
         open_data(str(root), catalog)
-    (root / "dataset_info.json").write_text(info)
-    (root / "state.json").write_text('{"_data_files": [{"filename": "../x.arrow"}]}')
+    (root / "dataset_info.json").write_text(info, encoding="utf-8")
+    (root / "state.json").write_text('{"_data_files": [{"filename": "../x.arrow"}]}', encoding="utf-8")
     with pytest.raises(MaskweaveError, match="no plain file name"):
         open_data(str(root), catalog)
-    (root / "state.json").write_text('{"_data_files": [{"filename": "x.arrow"}]}')
+    (root / "state.json").write_text('{"_data_files": [{"filename": "x.arrow"}]}', encoding="utf-8")
     (root / "x.arrow").write_bytes((root / "data-00000-of-00001.arrow").read_bytes()[:700])
     with pytest.raises(MaskweaveError, match=r"x.arrow: is missing or not a complete arrow file"):
         open_data(str(root), catalog)

@@ -183,7 +183,7 @@ def test_bad_samples_are_skipped_counted_and_named(made, tmp_path) -> None:
     # Starting again tells of the same samples, though nothing is read, not even the lists.
     kept = {path: path.read_bytes() for path in (tmp_path / "samples").glob("shard-*.json")}
     for path in kept:
-        path.write_text("")
+        path.write_text("", encoding="utf-8")
     again = tokenize(Samples(bad=range(COUNT)), catalog, parts, tmp_path, shard_size=SHARD, limit=0.02, bad="sample")
     assert again.skipped == skips.skipped and again.seen == COUNT
     for path, content in kept.items():

@@ -171,7 +171,7 @@ def test_open_files_are_closed_when_they_are_not_needed(written) -> None:
 
 def test_the_index_gives_the_same(written) -> None:
     root, catalog, columns = written
-    index = json.loads((root / "index.json").read_text()) | {"samples": 4 * 8, "shard_size": 8}
+    index = json.loads((root / "index.json").read_text(encoding="utf-8")) | {"samples": 4 * 8, "shard_size": 8}
     write_json(root / "index.json", index)
     before = TokenData(root, catalog)  # of an earlier version: lists are read
     write_starts(root, SIZES)
@@ -198,7 +198,7 @@ def test_lists_of_more_than_five_digits_are_in_order(written) -> None:
 
 def test_a_modality_without_tokens_is_missing_from_every_sample(written) -> None:
     root, catalog, _ = written
-    index = json.loads((root / "index.json").read_text())
+    index = json.loads((root / "index.json").read_text(encoding="utf-8"))
     del index["modalities"]["caption"]
     write_json(root / "index.json", index)
     data = TokenData(root, catalog)
@@ -229,7 +229,7 @@ def test_a_shard_of_another_length_is_refused(written) -> None:
 
 def test_tokens_of_another_entry_are_refused(written) -> None:
     root, catalog, _ = written
-    index = json.loads((root / "index.json").read_text())
+    index = json.loads((root / "index.json").read_text(encoding="utf-8"))
     index["modalities"]["spectrum"] = "0123456789abcdef"
     write_json(root / "index.json", index)
     with pytest.raises(MaskweaveError, match="the entry of 'spectrum' in .* has changed since these tokens were made"):

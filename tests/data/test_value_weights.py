@@ -287,7 +287,7 @@ def test_runs_train_and_score_with_weights(tmp_path: Path, monkeypatch: pytest.M
             np.save(tmp_path / "raw" / name / f"{i:02d}.npy", value.astype(np.float32))
     entries = catalog()
     write_yaml(tmp_path / "spectra.yaml", entries.to_plain())
-    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("HOME", str(tmp_path)))
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("HOME", str(tmp_path)), encoding="utf-8")
     import_folders(tmp_path / "raw", tmp_path / "shards", entries)
     recipe = load_recipe(tmp_path / "recipe.yaml")
     train_tokenizers(recipe, catalog(flux={"weight": ""}), tmp_path / "plain")
@@ -302,7 +302,11 @@ def test_runs_train_and_score_with_weights(tmp_path: Path, monkeypatch: pytest.M
     weights = np.stack([sample["ivar"] for sample in samples])
     weights = np.minimum(weights, np.quantile(weights, CLIPPED_AT))
     error = np.abs(tokenizer.decode(tokenizer.encode(truth)) - truth)
-    (mae,) = [row for row in json.loads((tmp_path / "run" / "evaluation.json").read_text()) if row["metric"] == "MAE"]
+    (mae,) = [
+        row
+        for row in json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
+        if row["metric"] == "MAE"
+    ]
     assert mae["tokenizer"] == pytest.approx((weights * error).sum() / weights.sum(), rel=1e-4)
     scaled: list[int] = []
     monkeypatch.setattr(evaluation, "CHUNK", 3)

@@ -212,10 +212,10 @@ def test_fields_of_a_recipe(tmp_path: Path) -> None:
     import yaml
 
     write(tmp_path / "web" / "x.tar.gz", samples(0, 6))
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(CONTENT, sort_keys=False))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(CONTENT, sort_keys=False), encoding="utf-8")
     for caption in ("caption", "captoin"):
         text = RECIPE.replace("WEB", str(tmp_path / "web")).replace("CAPTION", caption)
-        (tmp_path / f"{caption}.yaml").write_text(text)
+        (tmp_path / f"{caption}.yaml").write_text(text, encoding="utf-8")
     recipe = load_recipe(tmp_path / "caption.yaml")
     train, held_out = (open_source(recipe, recipe.load_catalog(), part) for part in ("train", "validation"))
     assert [len(train), len(held_out)] == [4, 2]

@@ -27,7 +27,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 def blocks() -> Iterator[tuple[str, str]]:
     """YAML blocks, with where they stand. A … stands for keys that are left out."""
     for page in PAGES:
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         for match in re.finditer(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             code = re.sub(r"^ *…\n", "", match[1], flags=re.MULTILINE).replace("{…, ", "{").replace(" …", " {}")
             yield f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}", code

@@ -73,6 +73,20 @@ def run(words: Sequence[str]) -> None:
         assert out.is_file() or any(out.iterdir())
 
 
+def run_blocks(page: Path) -> None:
+    """Runs the Python blocks that need what the commands of their page wrote."""
+    for where, code in blocks("python", pages=[page], alone=False) if page.stem not in ELSEWHERE else ():
+        exec(compile(code, where, "exec"), {"__name__": "__main__"})
+
+
+ELSEWHERE = {"generation": "tests/test_scalars_labels_tags.py"}
+
+
+def test_blocks_that_need_more_are_run_after_the_commands() -> None:
+    pages = [path for path in (*DOCS.glob("*.md"), *FIELDS.glob("*.md")) if blocks("python", pages=[path], alone=False)]
+    assert {page.stem for page in pages} == {"astronomy", "transfer", *ELSEWHERE}
+
+
 def test_every_page_has_files_to_try_it_on() -> None:
     assert {page.stem for page in FIELDS.glob("*.md")} == set(RAW)
 
@@ -91,13 +105,14 @@ def test_commands_of_a_field_work(page: str, tmp_path: Path, monkeypatch: pytest
     make = RAW[page]
     make(tmp_path / make.__name__, np.random.default_rng(0))
     monkeypatch.chdir(tmp_path)
-    text = (FIELDS / f"{page}.md").read_text()
+    text = (FIELDS / f"{page}.md").read_text(encoding="utf-8")
     for name, content in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", text, re.DOTALL):
-        Path(name).write_text(content)
+        Path(name).write_text(content, encoding="utf-8")
     found = page_commands(FIELDS / f"{page}.md")
     assert {words[0] for words in found} >= {"init", "run", "generate"}
     for words in found:
         run(words)
+    run_blocks(FIELDS / f"{page}.md")
 
 
 GUIDES = [page.stem for page in sorted(DOCS.glob("*.md")) if page.stem not in NOT_RUN and page_commands(page)]
@@ -116,11 +131,11 @@ def test_commands_of_a_guide_work(page: str, tiny_run: Path, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     Path("recipes").mkdir()
     for path in (ROOT / "recipes").glob("*.yaml"):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         for long, short in FEWER.items():
             text = re.sub(long, short, text)
-        Path("recipes", path.name).write_text(text)
-    Path("my.yaml").write_text(MY_CATALOG)
+        Path("recipes", path.name).write_text(text, encoding="utf-8")
+    Path("my.yaml").write_text(MY_CATALOG, encoding="utf-8")
     found = page_commands(DOCS / f"{page}.md")
     sides = {"photo.jpg": 96, "large.png": 160}
     if any("rgb=photos/" in words for words in found):
@@ -138,3 +153,4 @@ def test_commands_of_a_guide_work(page: str, tiny_run: Path, tmp_path: Path, mon
             shutil.rmtree("runs/demo")  # of another recipe
         if not shlex.join(words).startswith(NOT_ALONE):
             run(words)
+    run_blocks(DOCS / f"{page}.md")

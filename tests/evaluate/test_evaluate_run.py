@@ -65,7 +65,7 @@ def test_what_is_no_number_becomes_null(bundle: Bundle, run: Path, monkeypatch: 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    written = json.loads((run / "evaluation.json").read_text(), parse_constant=refuse)
+    written = json.loads((run / "evaluation.json").read_text(encoding="utf-8"), parse_constant=refuse)
     assert (written[0]["value"], written[0]["constant"], written[0]["tokenizer"]) == (None, None, None)
     assert written[1]["value"] == 0.5
     assert "nan" in describe(rows)
@@ -160,16 +160,16 @@ def test_a_report_tells_the_precision_that_the_training_used(run: Path) -> None:
     content = read_yaml(run / "recipe.yaml")
     content["train"]["precision"] = "auto"
     write_yaml(run / "recipe.yaml", content)
-    page = make_report(run).read_text()
+    page = make_report(run).read_text(encoding="utf-8")
     assert ">float32<" in page and ">auto<" not in page
 
 
 def test_a_report_begins_with_what_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"inputs": ["rgb"], "target": "depth", "metric": "MAE", "better": "lower", "value": 0.5, "constant": 0.4}]
-    (run / "evaluation.json").write_text(json.dumps(rows))
+    (run / "evaluation.json").write_text(json.dumps(rows), encoding="utf-8")
     assert main(["report", str(run)]) == 0
     told = "depth from rgb: MAE is 0.5, not better than the best constant (0.4)"
-    assert f"advice: {told}" in capsys.readouterr().out and told in (run / "report.html").read_text()
+    assert f"advice: {told}" in capsys.readouterr().out and told in (run / "report.html").read_text(encoding="utf-8")
     assert advice(run)[0].startswith(told)
 
 
@@ -179,11 +179,11 @@ def test_a_report_is_current_until_its_sources_change(run: Path, changed: str) -
     for path in run.rglob("*"):
         os.utime(path, (2e9, 2e9) if "report" in path.name else (3e9, 3e9))
     assert is_current(run), "times of files mean nothing"
-    old = (run / changed).read_text()
+    old = (run / changed).read_text(encoding="utf-8")
     os.utime(run / "report.html", (4e9, 4e9))
-    (run / changed).write_text(old + " ")
+    (run / changed).write_text(old + " ", encoding="utf-8")
     assert not is_current(run)
-    (run / changed).write_text(old)
+    (run / changed).write_text(old, encoding="utf-8")
     assert is_current(run)
 
 
@@ -227,7 +227,7 @@ def test_simple_references_and_intervals_stand_beside_the_scores(
     assert rows["tok_rgb", "F1 of the caption read from it"].references == {}
     assert all(row.low <= row.value <= row.high for row in rows.values() if not row.part)
     assert "ridge)" in describe([depth]) and " to " in describe([depth])
-    page = make_report(run).read_text()
+    page = make_report(run).read_text(encoding="utf-8")
     assert "<th class=number>simple</th>" in page and "(ridge)" in page
     assert any("not better than the simple reference" in text or "best constant" in text for text in advice(run))
     content = read_yaml(run / "recipe.yaml")

@@ -55,7 +55,7 @@ def folders(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 @pytest.mark.parametrize("file", ["evaluation.json", "probe.json"])
 def test_scores_are_those_of_one_process_bit_for_bit(folders: dict[str, Path], file: str) -> None:
-    one, two = (json.loads((folders[name] / file).read_text()) for name in ("one", "two"))
+    one, two = (json.loads((folders[name] / file).read_text(encoding="utf-8")) for name in ("one", "two"))
     assert one == two and len(one) > 1
 
 
@@ -65,7 +65,7 @@ def test_sheets_are_those_of_one_process(folders: dict[str, Path]) -> None:
     for name in names[0]:
         one, two = (np.asarray(Image.open(folders[who] / "sheets" / name)) for who in ("one", "two"))
         assert np.array_equal(one, two)
-    pages = [(folders[name] / "report.html").read_text().replace(name, "") for name in ("one", "two")]
+    pages = [(folders[name] / "report.html").read_text(encoding="utf-8").replace(name, "") for name in ("one", "two")]
     assert pages[0].count("<img") == pages[1].count("<img") > 0
 
 

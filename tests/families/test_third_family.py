@@ -31,12 +31,12 @@ def package(folder: Path, line: str, module: str | None = None) -> Path:
     """An installed package with one entry point."""
     info = folder / "third_family-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-family\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[maskweave.families]\n{line}\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-family\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[maskweave.families]\n{line}\n", encoding="utf-8")
     if module is None:
         shutil.copy(Path(__file__).with_name("third_family.py"), folder / "third_family.py")
     else:
-        (folder / f"{line.partition(' = ')[2].partition(':')[0]}.py").write_text(module)
+        (folder / f"{line.partition(' = ')[2].partition(':')[0]}.py").write_text(module, encoding="utf-8")
     return folder
 
 
@@ -51,7 +51,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def run(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("denoiser")
-    (folder / "own.yaml").write_text(yaml.safe_dump(RECIPE))
+    (folder / "own.yaml").write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
     assert main(["run", str(folder / "own.yaml"), "--out", str(folder / "run"), "--model.loss", "2.0"]) == 0
     return folder / "run"
 
@@ -74,7 +74,7 @@ def test_it_is_saved_and_loaded(run: Path, tmp_path: Path) -> None:
 
 
 def test_it_shows_in_the_report(run: Path) -> None:
-    page = (run / "report.html").read_text()
+    page = (run / "report.html").read_text(encoding="utf-8")
     assert "A denoiser of patches." in page and 'alt="seen"' in page and ">noise<" in page
     assert (run / "sheets" / "seen.png").exists()
 
@@ -94,7 +94,7 @@ def test_what_it_cannot_do_is_told(run: Path, tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="of family 'denoiser', which cannot generate"):
         bundle.generate({}, ["caption"])
     path = tmp_path / "own.yaml"
-    path.write_text(yaml.safe_dump({**RECIPE, "start": str(run)}))
+    path.write_text(yaml.safe_dump({**RECIPE, "start": str(run)}), encoding="utf-8")
     recipe = load_recipe(path)
     with pytest.raises(MaskweaveError, match="start: a model of family 'denoiser' cannot start from another model"):
         build_model(recipe, recipe.load_catalog(), run)
@@ -103,7 +103,7 @@ def test_what_it_cannot_do_is_told(run: Path, tmp_path: Path) -> None:
         ({"model": {"family": "denoiser", "noise": "much"}}, "'model.noise' expects a number"),
         ({"model": {"noise": 0.2}}, "unknown key 'model.noise'; it is only valid if model.family is 'denoiser'"),
     ):
-        path.write_text(yaml.safe_dump({**RECIPE, **changes}))
+        path.write_text(yaml.safe_dump({**RECIPE, **changes}), encoding="utf-8")
         with pytest.raises(MaskweaveError, match=words):
             load_recipe(path)
 

@@ -31,7 +31,7 @@ PATIENCE = 300.0
 
 def work(run: Path, folder: Path, pipe: Connection) -> None:
     """Body of the process that runs cases, one by one."""
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     cases = Cases(run, folder)
     pipe.send(None)
     while (case := pipe.recv()) is not None:
@@ -74,8 +74,15 @@ class Worker:
 def made_run(folder: Path) -> Path:
     """Makes a run with all modalities of the scenes, whose files are damaged."""
     recipe = folder / "all.yaml"
-    recipe.write_text("".join(line for line in RECIPE.splitlines(keepends=True) if not line.startswith("modalities")))
-    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
+    recipe.write_text(
+        "".join(line for line in RECIPE.splitlines(keepends=True) if not line.startswith("modalities")),
+        encoding="utf-8",
+    )
+    with (
+        open(os.devnull, "w", encoding="utf-8") as null,
+        contextlib.redirect_stdout(null),
+        contextlib.redirect_stderr(null),
+    ):
         assert maskweave(["run", str(recipe), "--out", str(folder / "all")]) == 0
     return folder / "all"
 

@@ -305,7 +305,7 @@ class Cases:
 
     def _recipe(self, rng: random.Random) -> None:
         path = self.work / "recipe.yaml"
-        text = (self.run / "recipe.yaml").read_text()
+        text = (self.run / "recipe.yaml").read_text(encoding="utf-8")
         path.write_text(mutated_yaml(text, rng), encoding="utf-8", errors="replace")
         recipe = load_recipe(path)
         check_buildable(recipe, recipe.load_catalog())
@@ -320,7 +320,11 @@ class Cases:
 
     def _schedule(self, rng: random.Random) -> None:
         path = self.work / "damaged schedule.yaml"
-        path.write_text(mutated_yaml((self.work / "schedule.yaml").read_text(), rng), errors="replace")
+        path.write_text(
+            mutated_yaml((self.work / "schedule.yaml").read_text(encoding="utf-8"), rng),
+            errors="replace",
+            encoding="utf-8",
+        )
         schedule = load_schedule(path)
         self.bundle.generate({"rgb": self.sample["rgb"]}, schedule=schedule)
 

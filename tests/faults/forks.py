@@ -67,7 +67,7 @@ class Fork:
                 os.waitpid(self.pid, 0)
                 return HUNG, "hangs"
             time.sleep(0.005)
-        return os.waitstatus_to_exitcode(found[1]), self.said.read_text(errors="replace")
+        return os.waitstatus_to_exitcode(found[1]), self.said.read_text(errors="replace", encoding="utf-8")
 
 
 def killed_after(seconds: float) -> Callable[[], None]:
@@ -79,7 +79,7 @@ def children(process: int) -> list[int]:
     """The processes that a process has started with multiprocessing, and those that they have started."""
     found, commands = list[int](), (b"spawn_main", Path(f"/proc/{process}/cmdline").read_bytes())
     for listed in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, listed.read_text().split()):
+        for child in map(int, listed.read_text(encoding="utf-8").split()):
             with contextlib.suppress(OSError):  # it has ended
                 command = Path(f"/proc/{child}/cmdline").read_bytes()
                 if command and any(own in command for own in commands):

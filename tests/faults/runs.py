@@ -78,12 +78,16 @@ class Runs:
 
     def __init__(self, folder: Path):
         self.folder, self.whole, self.recipe = folder / "fault", folder / "whole", folder / "recipe.yaml"
-        self.recipe.write_text(RECIPE)
+        self.recipe.write_text(RECIPE, encoding="utf-8")
         torch.set_num_threads(1)  # also because other threads would not be in the forks
         self.kills, self.seconds_together = 0, 0.0
         self.more: tuple[str, ...] = ()
         """Further words of the commands."""
-        with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
+        with (
+            open(os.devnull, "w", encoding="utf-8") as null,
+            contextlib.redirect_stdout(null),
+            contextlib.redirect_stderr(null),
+        ):
             assert main(["run", str(self.recipe), "--out", str(self.whole)]) == 0
             start = time.process_time()  # the first run has imported what the forks need
             with counted_writes() as writes:
@@ -134,7 +138,7 @@ class Runs:
             str(p) for p in same if not (run / p).is_file() or (run / p).read_bytes() != (self.whole / p).read_bytes()
         ]
         found += [str(p.relative_to(run)) for p in run.rglob("*") if p.suffix in (".partial", ".old")]
-        lines = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (run, self.whole)]
+        lines = [(folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines() for folder in (run, self.whole)]
         found += ["metrics.jsonl"] * (len(lines[0]) != len(lines[1]))
         return found
 
@@ -183,7 +187,7 @@ class Runs:
         """A run that was killed is on a disk that is read-only now; or a file stands where a folder is needed."""
         if rng.random() < 0.5:
             run.mkdir()
-            (run / rng.choice(MADE)).write_text("in the way")
+            (run / rng.choice(MADE)).write_text("in the way", encoding="utf-8")
             code, said = self._call(run)
             return self._judged(code, said), said
         self._call(run, killed_after(rng.uniform(0, self.seconds)))

@@ -87,7 +87,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cost]:
     for name, text in yaml_bombs().items():
         assert len(text) < 2000
         cases[name] = ("catalog", folder / f"{name}.yaml", 1024)
-        cases[name][1].write_text(text)
+        cases[name][1].write_text(text, encoding="utf-8")
     cases["tar"] = ("tar", tar_with_header(folder / "x.tar", b"L", 8 * 2**30), 1024)
     (folder / "packed").mkdir()
     for name, path in bombs.write(folder / "packed").items():
@@ -96,7 +96,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cost]:
     Image.new("RGB", (4000, 4000)).save(folder / "x.png")
     cases["picture, refused"] = ("rgb", folder / "x.png", 180)
     item = {"class": "red cube", "mask": {"size": [1, 1], "counts": [0, 1]}}
-    (folder / "x.json").write_text(json.dumps([item] * 130_000))
+    (folder / "x.json").write_text(json.dumps([item] * 130_000), encoding="utf-8")
     cases["masks"] = ("instances", folder / "x.json", 1024)
     cases["picture"] = ("rgb", folder / "x.png", 184)
     asked = json.dumps([(kind, str(path), str(most)) for kind, path, most in cases.values()])

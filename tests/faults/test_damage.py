@@ -77,11 +77,11 @@ def test_weights_of_another_kind(run: Path, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_two_exchanged_ids_of_a_text_tokenizer(run: Path, seed: int) -> None:
     file = next(run.glob("tokenizers/*/tokenizer.json"))
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     vocabulary = content["model"]["vocab"]
     one, other = random.Random(seed).sample(sorted(vocabulary), 2)
     vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
     for call in (lambda: load(run), lambda: TextTokenizer.load(file.parent)):
         with pytest.raises(MaskweaveError, match="tokenizer.json: has changed since it was made"):
             call()
@@ -140,7 +140,7 @@ def test_an_index_that_was_edited(shards: Path, seed: int) -> None:
     """No sample gets the values of another, and none loses its values silently."""
     rng = random.Random(seed)
     path = rng.choice([shards / "index.json", shards / ".index" / "shard-00000.json"])
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     if path.name == "index.json":
         change = [
             lambda: content["shards"].update({"shard-00000": 2}),
@@ -157,7 +157,7 @@ def test_an_index_that_was_edited(shards: Path, seed: int) -> None:
             lambda: content["keys"].__setitem__(0, 5),
         ][seed % 6]
     change()
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     try:
         found = Shards(shards, load_catalog("scenes"))
         values = [int(found[i]["depth"][0, 0]) for i in range(len(found))]

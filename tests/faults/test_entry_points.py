@@ -31,9 +31,9 @@ def found(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def test_every_function_that_checks_its_arguments_is_tried(found: dict[str, Call]) -> None:
     package = Path(maskweave.__file__).parent
     checked = set()
-    for path in (path for path in package.rglob("*.py") if "@check_arguments" in path.read_text()):
+    for path in (path for path in package.rglob("*.py") if "@check_arguments" in path.read_text(encoding="utf-8")):
         module = ".".join(("maskweave", *path.relative_to(package).with_suffix("").parts))
-        scopes = [("", ast.parse(path.read_text()))]
+        scopes = [("", ast.parse(path.read_text(encoding="utf-8")))]
         for name, scope in scopes:
             scopes += [(f"{name}{n.name}.", n) for n in scope.body if isinstance(n, ast.ClassDef)]
             functions = [n for n in scope.body if isinstance(n, ast.FunctionDef)]

@@ -112,8 +112,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder.mkdir()
     place = Place(*(folder / name for name in ("a recipe.yaml", "transfer.yaml", "bundle", "tokens", "")))
     save(small_bundle(), place.bundle)
-    place.recipe.write_text(RECIPE)
-    place.transfer.write_text(TRANSFER.format(bundle=place.bundle))
+    place.recipe.write_text(RECIPE, encoding="utf-8")
+    place.transfer.write_text(TRANSFER.format(bundle=place.bundle), encoding="utf-8")
     assert tried("tokenizer", place.recipe, "--out", place.tokens)[0] == 0
     assert tried("tokenize", place.recipe, "--out", place.tokens)[0] == 0
     return place
@@ -275,7 +275,7 @@ def projects(place: Place) -> tuple[Path, list[object]]:
     words = ["init", files, "--out", project, "--no-import"]
     assert tried(*words)[0] == 0
     catalog = project / "catalog.yaml"
-    catalog.write_text(catalog.read_text() + "# mine\n")
+    catalog.write_text(catalog.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
     return project, words
 
 

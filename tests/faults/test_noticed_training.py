@@ -106,12 +106,12 @@ def test_a_published_configuration_without_a_key_has_its_bias(key: str, tmp_path
     biases = {"qkv_bias": True, "proj_bias": True, "mlp_bias": True, "norm_bias": True}
     config = FourMConfig(width=32, heads=4, encoder_depth=1, decoder_depth=1, separate=True, gated=False, **biases)
     export_model(FourM(tiny(), config).eval(), tiny(), tmp_path)
-    content = json.loads((tmp_path / "config.json").read_text())
+    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert content.pop(key) is True
-    (tmp_path / "config.json").write_text(json.dumps(content))
+    (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
     loaded, _ = load_model(tmp_path, tiny())
     assert getattr(loaded.config, key) is True
-    (tmp_path / "config.json").write_text(json.dumps({**content, key: False}))
+    (tmp_path / "config.json").write_text(json.dumps({**content, key: False}), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="bias"):
         load_model(tmp_path, tiny())
 
@@ -193,5 +193,5 @@ def test_a_bundle_is_saved_into_a_new_or_empty_folder(tiny_run: Path, tmp_path: 
 
 def test_where_a_file_of_a_store_is(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
-    (tmp_path / "a").write_text("1")
+    (tmp_path / "a").write_text("1", encoding="utf-8")
     assert folder.where("a") == f"{tmp_path}/a" and folder.use("a", Path.read_text) == "1"

@@ -129,7 +129,8 @@ def test_two_transfers_with_shares_into_one_folder(
     recipe = other.with_name("transfer.yaml")
     recipe.write_text(
         f"start: {tiny_run}\ninputs: [rgb]\ntarget: depth\ndata: {{source: scenes, samples: 16, validation: 8}}\n"
-        "train: {steps: 2, batch_size: 4}\n"
+        "train: {steps: 2, batch_size: 4}\n",
+        encoding="utf-8",
     )
     assert main(["transfer", str(recipe), f"--out={other}", "--fractions=0.5,1"]) == 1
     assert "is writing to this folder" in capsys.readouterr().err

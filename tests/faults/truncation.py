@@ -100,8 +100,8 @@ def datasets_folder(work: Path, name: str) -> Opened:
     table = pa.table({name: rows})
     with pa.OSFile(str(work / "data.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=10)
-    (work / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
-    (work / "dataset_info.json").write_text("{}")
+    (work / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}), encoding="utf-8")
+    (work / "dataset_info.json").write_text("{}", encoding="utf-8")
     entry = {"id": 1, "kind": "patches", "grid": [8], "value": {"type": "series", "size": [64], "channels": 1}}
     catalog = catalog_from({"modalities": {name: entry}}, "here")
     source = open_data(str(work), catalog, fields={name: name})

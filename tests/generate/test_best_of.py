@@ -118,7 +118,7 @@ def test_files_and_the_command(bundle: Bundle, tmp_path: Path) -> None:
 def test_named_inputs_decide_on_the_command_line(bundle: Bundle, tmp_path: Path) -> None:
     saved, texts = save(bundle, tmp_path / "bundle"), tmp_path / "texts"
     texts.mkdir()
-    (texts / "one.txt").write_text(CAPTION["caption"])
+    (texts / "one.txt").write_text(CAPTION["caption"], encoding="utf-8")
     np.save(tmp_path / "depth.npy", scenes(1)[0]["depth"])
     words = ["generate", str(saved), "--input", f"caption={texts}/", "--input", f"depth={tmp_path}/depth.npy"]
     words += ["--target", "global", "--best-of", "2", "--best-of-by", "caption", "--out", str(tmp_path / "out")]

@@ -70,7 +70,7 @@ def test_inputs_come_in_many_forms(bundle, tmp_path) -> None:
     depth = np.linspace(0, 10, 64, dtype=np.float32).reshape(8, 8)
     np.save(tmp_path / "depth.npy", depth)
     (tmp_path / "caption.txt").write_text("a red cube", encoding="utf-8")
-    (tmp_path / "facts.json").write_text(json.dumps({"height": 3.0}))
+    (tmp_path / "facts.json").write_text(json.dumps({"height": 3.0}), encoding="utf-8")
     forms = [
         {"photo": array, "depth": depth, "caption": "a red cube", "facts": {"height": 3.0}},
         {"photo": Image.fromarray(array), "depth": depth.tolist(), "caption": "a red cube", "facts": {"height": 3.0}},
@@ -330,31 +330,32 @@ def other_model(run: Path) -> None:
 
 
 def older(run: Path) -> None:
-    (run / "model" / "config.json").write_text('{"format": 1, "objective": "fourm"}')
+    (run / "model" / "config.json").write_text('{"format": 1, "objective": "fourm"}', encoding="utf-8")
     entries = run / "modalities.yaml"
     entries.write_text(
-        entries.read_text().replace("quantizer", "quantiser")  # codespell:ignore
+        entries.read_text(encoding="utf-8").replace("quantizer", "quantiser"),  # codespell:ignore
+        encoding="utf-8",
     )  # the keys of that time  # codespell:ignore
 
 
 def older_tokenizer(run: Path) -> None:
     path = run / "tokenizers" / "depth" / "config.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"format": 2', '"format": 1'), encoding="utf-8")
 
 
 def other_family(run: Path) -> None:
     path = run / "model" / "config.json"
-    path.write_text(path.read_text().replace('"family": "fourm"', '"family": "gone"'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"family": "fourm"', '"family": "gone"'), encoding="utf-8")
 
 
 def other_width(run: Path) -> None:
     path = run / "model" / "config.json"
-    path.write_text(path.read_text().replace('"width": 32', '"width": 64'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"width": 32', '"width": 64'), encoding="utf-8")
 
 
 def no_entries(run: Path) -> None:
     path = run / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "entries": None}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "entries": None}), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -371,7 +372,7 @@ def no_entries(run: Path) -> None:
         ),
         (lambda run: truncate(run / "model" / "config.json"), "config.json: not valid JSON"),
         (
-            lambda run: (run / "model" / "config.json").write_text('{"format": 99}'),
+            lambda run: (run / "model" / "config.json").write_text('{"format": 99}', encoding="utf-8"),
             "has an unknown format; this version reads format 2. Use the version that wrote it",
         ),
         (older, "has format 1, from an older maskweave; this version reads format 2. Train the model again"),

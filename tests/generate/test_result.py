@@ -43,3 +43,18 @@ def test_an_edited_grid_is_shown_once(monkeypatch, scenes_catalog: Catalog) -> N
     picture = np.zeros((64, 64, 3), np.uint8)
     result = Generated(scenes_catalog, {"rgb": picture, "tok_rgb": picture}, {"tok_rgb": picture})
     assert drawn(monkeypatch, scenes_catalog, [result]) == [[("rgb", ""), ("tok_rgb", "")]]
+
+
+def test_a_prompt_shows_sizes_not_arrays(scenes_catalog: Catalog) -> None:
+    picture, depth = np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), np.float32)
+    values = {"depth": depth, "caption": "1 object. " * 50, "boxes": [{}] * 3, "metadata": {"object_count": 1}}
+    tokens = {"depth": np.zeros((8, 8), int), "normal": np.zeros((8, 8), int)}
+    result = Generated(scenes_catalog, {"rgb": picture}, values, tokens, problems={"boxes": ["no class", "no number"]})
+    expected = (
+        "Generated(inputs: rgb, depth: float32 (64, 64), caption: '1 object. …, boxes: 3 items, metadata: 1 items, "
+        "normal: 64 tokens, problems of boxes: 2)"
+    )
+    start, cut, end = expected.partition("…")
+    assert repr(result).startswith(start) and repr(result).endswith(cut + end)
+    assert "\n" not in repr(result) and len(repr(result)) < 300
+    assert repr(Generated(scenes_catalog, {})) == "Generated(inputs: none)"

@@ -241,7 +241,7 @@ def test_yaml_there_and_back(tmp_path) -> None:
     assert load_schedule(tmp_path / "schedule.yaml") == made
     said = str(made).splitlines()
     assert len(said) == 1 + 4 + 1 and "photo × 2.5" in said[1] and said[-1] == "chained: no"
-    (tmp_path / "wrong.yaml").write_text("steps: [{target: codes, scheme: roar, tokens: many}]")
+    (tmp_path / "wrong.yaml").write_text("steps: [{target: codes, scheme: roar, tokens: many}]", encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"wrong.yaml: 'steps.0.tokens' expects a whole number, found 'many'"):
         load_schedule(tmp_path / "wrong.yaml")
 

@@ -180,7 +180,7 @@ def test_a_full_disk_is_told_before_the_map_is_written_to(tmp_path: Path, monkey
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
     scene = {"bands": np.ones((16, 16, 2), np.float32)}
     with pytest.raises(FullDisk, match=r"no space left for .*copy.npy of 1,024 bytes"):
         predict_tiles(CATALOG, scene, COPY, first_band, folder=tmp_path / "out")

@@ -120,7 +120,7 @@ def test_the_calibrated_temperature_minimizes_the_likelihood_of_held_out_tokens(
     assert after.probabilities["depth"] == pytest.approx(softer.numpy(), abs=1e-5)
     bundle.save(tmp_path / "saved")
     assert maskweave.load(tmp_path / "saved").calibration == {"depth": 2.0}
-    (tmp_path / "saved" / "calibration.yaml").write_text("temperatures: {dept: 2}")
+    (tmp_path / "saved" / "calibration.yaml").write_text("temperatures: {dept: 2}", encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"calibration.yaml: the temperature of 'dept' is 2.0; expected"):
         maskweave.load(tmp_path / "saved")
 

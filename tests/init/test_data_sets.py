@@ -50,7 +50,7 @@ def types(catalog: Catalog) -> dict[str, str]:
 def table(root: Path) -> Path:
     for i in range(COUNT):
         picture(root / f"img/{i}.png", 10 * i)
-    with open(root / "t.csv", "w", newline="") as file:
+    with open(root / "t.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["id", "photo_path", "title", "depth of water", "kind"])
         for i in range(COUNT):
@@ -85,7 +85,7 @@ def test_parquet_with_pictures_and_numbers(tmp_path: Path) -> None:
 
 
 def project_fps(root: Path) -> float:
-    return json.loads((root / "meta/info.json").read_text())["fps"]
+    return json.loads((root / "meta/info.json").read_text(encoding="utf-8"))["fps"]
 
 
 @pytest.mark.parametrize("version", [version_2, version_3])
@@ -157,7 +157,7 @@ def test_boxes_in_space_of_a_folder(tmp_path: Path) -> None:
         for name, content in (("solids", scenes[i]["boxes3d"]), ("facts", {"a": i})):
             path = tmp_path / f"in/{name}/s{i}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content))
+            path.write_text(json.dumps(content), encoding="utf-8")
     project, catalog = made(tmp_path / "in", tmp_path)
     value = catalog["solids"].value
     assert value.type == "boxes3d"
@@ -168,7 +168,9 @@ def test_boxes_in_space_of_a_folder(tmp_path: Path) -> None:
     assert high <= centers[:, 1].min() and low >= centers[:, 1].max() and far >= centers[:, 2].max()
     assert value.largest >= sizes.max() and len(Shards(project.folder / "data", catalog)) == COUNT
     broken = tmp_path / "in/solids/s0.json"
-    broken.write_text(json.dumps({"camera": {}, "boxes": [{"class": "cube", "center": [1], "size": [1], "yaw": 0}]}))
+    broken.write_text(
+        json.dumps({"camera": {}, "boxes": [{"class": "cube", "center": [1], "size": [1], "yaw": 0}]}), encoding="utf-8"
+    )
     assert "boxes in space of another form" in make_project(tmp_path / "in", tmp_path / "other").survey_text()
 
 
@@ -183,10 +185,10 @@ def test_coco_masks_without_the_package_or_without_masks(tmp_path: Path, monkeyp
     assert "instances" not in catalog and "pip install 'maskweave[eval]'" in project.survey_text()
     monkeypatch.undo()
     path = root / "annotations/instances_val2017.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     for item in content["annotations"]:
         del item["segmentation"]
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     project = make_project(root, tmp_path / "boxes")
     assert (
         "instances" not in load_catalog(tmp_path / "boxes/catalog.yaml")
@@ -230,7 +232,7 @@ def test_whole_numbers_in_columns_named_like_classes(tmp_path: Path, ending: str
     }
     rows = [{"name": f"s{i:02d}"} | {name: number(i) for name, number in columns.items()} for i in range(24)]
     path = tmp_path / f"t.{ending}"
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         if ending == "csv":
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
@@ -246,16 +248,16 @@ def test_whole_numbers_in_columns_named_like_classes(tmp_path: Path, ending: str
     assert told in project.survey_text() and project.survey_text().count("are taken as classes") == 2
     data = Shards(project.folder / "data", catalog)
     assert [data[i]["Label"] for i in range(3)] == ["0", "5", "10"] and data[0]["target_id"] == "-1"
-    text = (project.folder / "catalog.yaml").read_text()
+    text = (project.folder / "catalog.yaml").read_text(encoding="utf-8")
     start, end = text.index("\n  Label:"), text.index("\n  target_id:")
     entry = re.sub(r"value:\n      type: label .*\n      classes: .*", "value: {type: scalar}", text[start:end])
-    (tmp_path / "own.yaml").write_text(text[:start] + entry + text[end:])
+    (tmp_path / "own.yaml").write_text(text[:start] + entry + text[end:], encoding="utf-8")
     again = load_catalog(tmp_path / "own.yaml")
     import_data(str(path), tmp_path / "again", again, fields=project.fields)
     assert Shards(tmp_path / "again", again)[2]["Label"] == 10
 
 
 def test_nothing_usable(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("id,index\na,0\nb,1\n")
+    (tmp_path / "t.csv").write_text("id,index\na,0\nb,1\n", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="nothing usable: column id: names of the samples"):
         make_project(tmp_path / "t.csv", tmp_path / "project")

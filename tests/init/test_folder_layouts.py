@@ -37,7 +37,7 @@ def array(path: Path, seed: int) -> None:
 
 def text(path: Path, words: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(words)
+    path.write_text(words, encoding="utf-8")
 
 
 def imported(root: Path, out: Path) -> tuple[Project, Catalog, Shards]:
@@ -130,7 +130,7 @@ def test_a_table_beside_files(tmp_path: Path) -> None:
     rows[3][1] = ""
     del rows[-1]
     rows.append(["img/999.png", "1", "a", "no such picture"])
-    with open(root / "labels.csv", "w", newline="") as file:
+    with open(root / "labels.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
     project, catalog, data = imported(root, tmp_path / "p")
     assert {name: m.value.type for name, m in catalog.items() if name in ("age", "kind", "note", "img")} == {
@@ -174,9 +174,9 @@ def test_a_table_cannot_read_files_outside_its_folder(tmp_path: Path, ending: st
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     if path.suffix == ".jsonl":
-        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     else:
-        with open(path, "w", newline="") as file:
+        with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
@@ -282,7 +282,7 @@ def test_parts_of_class_folders(tmp_path: Path, last: str) -> None:
         recipe["data"]["split"] == {"file": str(tmp_path / "p" / "split.csv")}
         and recipe["data"]["validation"] == 3 * COUNT // 4
     )
-    parts = dict(csv.reader((tmp_path / "p" / "split.csv").read_text().splitlines()[1:]))
+    parts = dict(csv.reader((tmp_path / "p" / "split.csv").read_text(encoding="utf-8").splitlines()[1:]))
     assert {key for key, part in parts.items() if part == "validation"} == {k for k in classes if k.startswith(last)}
 
 
@@ -310,7 +310,9 @@ def test_parts_of_modalities(tmp_path: Path, outside: bool) -> None:
             "1",
         ]
         assert main(["run", str(tmp_path / "p" / "recipe.yaml"), "--out", str(tmp_path / "run"), *few]) == 0
-        assert {r["samples"] for r in json.loads((tmp_path / "run" / "evaluation.json").read_text())} == {COUNT // 2}
+        assert {
+            r["samples"] for r in json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
+        } == {COUNT // 2}
 
 
 def test_sounds_in_class_folders(tmp_path: Path) -> None:
@@ -492,7 +494,7 @@ def test_tables_inside_and_beside_parts_are_told(tmp_path: Path) -> None:
 
 
 def metadata(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         if path.suffix == ".jsonl":
             file.writelines(json.dumps(row) + "\n" for row in rows)
         else:
@@ -522,7 +524,7 @@ def test_metadata_of_image_folders(tmp_path: Path, parts: tuple[str, ...], endin
     assert sorted(filter(None, texts.values())) == sorted(f"picture {i} of {p}" for i in range(COUNT) for p in parts)
     if len(parts) > 1:
         assert texts["validation/3"] == "picture 3 of validation"
-        assert "validation/3,validation" in (tmp_path / "p" / "split.csv").read_text()
+        assert "validation/3,validation" in (tmp_path / "p" / "split.csv").read_text(encoding="utf-8")
 
 
 def test_metadata_of_image_folders_names_further_files(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def write_files(root: Path) -> None:
     )
     (root / "vector" / "007.npy").write_bytes(b"no array")
     (root / "elsewhere").mkdir()
-    (root / "elsewhere" / "other.txt").write_text("of no sample")
+    (root / "elsewhere" / "other.txt").write_text("of no sample", encoding="utf-8")
 
 
 def written(place: Path) -> dict[str, str]:
@@ -55,7 +55,7 @@ def written(place: Path) -> dict[str, str]:
     write_files(place / "files")
     project = make_project(place / "files", place / "project")
     texts = {"survey.txt": project.survey_text() + "\n\n" + project.next_text() + "\n"}
-    texts |= {name: (place / "project" / name).read_text() for name in ("catalog.yaml", "recipe.yaml")}
+    texts |= {name: (place / "project" / name).read_text(encoding="utf-8") for name in ("catalog.yaml", "recipe.yaml")}
     found = {name: text.replace(str(place), "HERE") for name, text in texts.items()}
     return {
         name: re.sub(r"(HERE.*?) +#", r"\1  #", text) for name, text in found.items()
@@ -65,7 +65,7 @@ def written(place: Path) -> dict[str, str]:
 def test_a_project_of_many_kinds_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projects, "machine_speed", lambda: SPEED)
     for name, text in written(tmp_path).items():
-        assert text == (GOLDEN / name).read_text(), (
+        assert text == (GOLDEN / name).read_text(encoding="utf-8"), (
             f"{name} changed; on purpose: python tests/init/test_golden_projects.py"
         )
 
@@ -77,4 +77,4 @@ if __name__ == "__main__":
     projects.machine_speed = lambda: SPEED
     with tempfile.TemporaryDirectory() as place:
         for name, text in written(Path(os.path.realpath(place))).items():
-            (GOLDEN / name).write_text(text)
+            (GOLDEN / name).write_text(text, encoding="utf-8")

@@ -31,7 +31,7 @@ def test_unreadable_files_and_unused_folders_are_told(tmp_path: Path, rng: np.ra
     (root / "photo" / "003.png").write_bytes(b"no picture")
     put(root / "elsewhere" / "x.txt", "a")
     put(root / "two words" / "001.txt", "a")
-    (root / "README.md").write_text("about")
+    (root / "README.md").write_text("about", encoding="utf-8")
     (root / "wave").mkdir()
     (root / "wave" / "001.wav").write_bytes(b"RIFF")
     project, catalog = made(root, tmp_path)
@@ -129,7 +129,7 @@ def test_class_folders_of_the_same_names(tmp_path: Path, rng: np.random.Generato
     [
         (lambda root: None, "no such folder"),
         (lambda root: root.mkdir(), "contains no files"),
-        (lambda root: root.write_text("x"), "is a file"),
+        (lambda root: root.write_text("x", encoding="utf-8"), "is a file"),
         (
             lambda root: folder(root, a__xyz2=lambda i: None) and put(root / "a" / "1.json", [{"x": "y"}]),
             "nothing usable",
@@ -148,14 +148,14 @@ def test_a_project_is_never_overwritten(tmp_path: Path) -> None:
     root = folder(tmp_path / "files", a__txt=lambda i: i / 3, b__txt=lambda i: i * 0.7)
     project, _ = made(root, tmp_path)
     recipe = project.folder / "recipe.yaml"
-    recipe.write_text(recipe.read_text() + "# mine\n")
+    recipe.write_text(recipe.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
     made(root, tmp_path)
-    assert recipe.read_text().endswith("# mine\n")
+    assert recipe.read_text(encoding="utf-8").endswith("# mine\n")
     catalog = project.folder / "catalog.yaml"
-    catalog.write_text(catalog.read_text() + "# mine\n")
+    catalog.write_text(catalog.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="exists already and differs"):
         made(root, tmp_path)
-    assert catalog.read_text().endswith("# mine\n")
+    assert catalog.read_text(encoding="utf-8").endswith("# mine\n")
     put(tmp_path / "full" / "x.txt", "x")
     with pytest.raises(MaskweaveError, match=r"already contains x\.txt"):
         make_project(root, tmp_path / "full")
@@ -223,7 +223,7 @@ def test_modalities_of_few_samples(tmp_path: Path, rng: np.random.Generator) -> 
     assert inputs["tok_light",] == ["level", "second", "third"], "10 of 16 samples have them"
     assert inputs["tok_third",] == ["level", "light", "second"] and inputs["tok_late",] == ["level", "light", "second"]
     comment = "# each target from the others that most of its samples have;"
-    assert comment in (project.folder / "recipe.yaml").read_text()
+    assert comment in (project.folder / "recipe.yaml").read_text(encoding="utf-8")
 
 
 def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -241,7 +241,7 @@ def test_two_commands(tmp_path: Path, rng: np.random.Generator) -> None:
     few = ["--train.steps", "2", "--tokenizers.train.steps", "2", "--tokenizers.jobs", "1", "--train.processes", "1"]
     run = tmp_path / "p" / "run"
     assert main(["run", str(tmp_path / "p" / "recipe.yaml"), "--out", str(run), *few]) == 0
-    rows = json.loads((run / "evaluation.json").read_text())
+    rows = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
     assert {row["target"] for row in rows} == {"tok_plane", "tok_series", "level", "kind", "note", "a", "b"}
     recipe = load_recipe(tmp_path / "p" / "recipe.yaml")
     together = [request for request in recipe.evaluate.requests if "a" in request.targets]

@@ -46,7 +46,7 @@ def run(path: Path, **given: np.ndarray) -> list[np.ndarray]:
 def test_files_and_their_description(folder: Path) -> None:
     names = {"encoder.onnx", "predict-global.onnx", "depth.encode.onnx", "depth.decode.onnx"}
     assert {path.name for path in folder.iterdir()} == {*names, "export.json"}
-    described = json.loads((folder / "export.json").read_text())
+    described = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     assert described["files"].keys() == names and described["license"] == "not stated"
     encoder = described["files"]["encoder.onnx"]
     assert encoder["inputs"] == {

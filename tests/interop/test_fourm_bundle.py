@@ -54,7 +54,7 @@ def place(tmp_path: Path) -> Path:
     export_model(FourM(ENTRIES, CONFIG), ENTRIES, tmp_path / "model")
     export_tokenizer(GridTokenizer(ENTRIES["codes"]), tmp_path / "tokenizer")
     text = TextTokenizer.train(TEXT, ["a red cube on the left", "two blue cones"])
-    (tmp_path / "text.json").write_text(text.tokenizer.to_str())
+    (tmp_path / "text.json").write_text(text.tokenizer.to_str(), encoding="utf-8")
     write_yaml(tmp_path / "entries.yaml", ENTRIES.to_plain())
     return tmp_path
 
@@ -75,7 +75,7 @@ def test_a_bundle_generates(place: Path) -> None:
 
 
 def test_a_bundle_says_where_each_part_is_from(place: Path) -> None:
-    (place / "model" / "LICENSE").write_text("ours")
+    (place / "model" / "LICENSE").write_text("ours", encoding="utf-8")
     bundle = load_bundle(place / "model", {"codes": place / "tokenizer"}, place / "text.json", ENTRIES)
     parts = [
         Origin("model", "model", license="see LICENSE there"),
@@ -100,7 +100,7 @@ def test_the_command_writes_the_same_bundle(place: Path, capsys: pytest.CaptureF
     for name in ("model", "tokenizer"):
         found, expected = (load_file(place / folder / "model.safetensors") for folder in (f"{name} again", name))
         assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
-        texts = [(place / folder / "config.json").read_text() for folder in (f"{name} again", name)]
+        texts = [(place / folder / "config.json").read_text(encoding="utf-8") for folder in (f"{name} again", name)]
         assert json.loads(texts[0]) == json.loads(texts[1])
     assert main(words) == 1
     assert "exists already; choose another folder" in capsys.readouterr().err
@@ -140,7 +140,7 @@ def test_what_does_not_go_together(place: Path, changes: dict, message: str) -> 
 
 
 def test_a_codebook_of_another_size_is_told(place: Path) -> None:
-    config = json.loads((place / "tokenizer" / "config.json").read_text())
+    config = json.loads((place / "tokenizer" / "config.json").read_text(encoding="utf-8"))
     more = dataclasses.replace(SPEC, quantizer=Quantizer("vq", codes=40, dim=4))
     export_tokenizer(GridTokenizer(dataclasses.replace(ENTRIES["codes"], tokenizer=more)), place / "larger")
     assert config["codebook_size"] == 20
@@ -150,6 +150,6 @@ def test_a_codebook_of_another_size_is_told(place: Path) -> None:
 
 def test_a_text_tokenizer_of_another_vocabulary_is_told(place: Path) -> None:
     other = dataclasses.replace(TEXT, sentinels=9)
-    (place / "other.json").write_text(TextTokenizer.train(other, ["a red cube"]).tokenizer.to_str())
+    (place / "other.json").write_text(TextTokenizer.train(other, ["a red cube"]).tokenizer.to_str(), encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"other.json: .*sentinels"):
         load_bundle(place / "model", {}, place / "other.json", ENTRIES)

@@ -45,16 +45,18 @@ def outputs(model: FourM, catalog: Catalog) -> dict[str, torch.Tensor]:
 
 
 def change(folder: Path, **values: object) -> None:
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for key, value in values.items():
         config.pop(key) if value is None else config.update({key: value})
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 def equal(a: Path, b: Path) -> bool:
     x, y = (load_file(folder / "model.safetensors") for folder in (a, b))
     same = x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
-    return same and json.loads((a / "config.json").read_text()) == json.loads((b / "config.json").read_text())
+    return same and json.loads((a / "config.json").read_text(encoding="utf-8")) == json.loads(
+        (b / "config.json").read_text(encoding="utf-8")
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -120,7 +122,7 @@ def test_a_modality_that_is_only_read(tmp_path: Path) -> None:
         tiny().vocabularies.values(),
     )
     written(tmp_path, catalog=reading)
-    assert json.loads((tmp_path / "config.json").read_text())["domains_out"] == ["codes", "facts"]
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["domains_out"] == ["codes", "facts"]
     model, catalog = load_model(tmp_path, tiny())
     assert [m.name for m in catalog.values() if m.is_target] == ["codes", "facts"]
     assert list(model.heads) == ["codes", "facts"] and "caption" in model.token_embedding.tokens

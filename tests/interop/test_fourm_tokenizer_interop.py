@@ -172,7 +172,7 @@ def write(folder, config, **changes):
         tensors["quantize._codebook.initted"] = torch.ones(1)
     tensors |= changes
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     save_file({name: t.contiguous() for name, t in tensors.items() if t is not None}, folder / "model.safetensors")
     return folder
 
@@ -192,7 +192,9 @@ def equal(one, other):
     a, b = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert json.loads((one / "config.json").read_text()) == json.loads((other / "config.json").read_text())
+    assert json.loads((one / "config.json").read_text(encoding="utf-8")) == json.loads(
+        (other / "config.json").read_text(encoding="utf-8")
+    )
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -297,7 +299,7 @@ def test_optional_tensors_may_be_absent(tmp_path):
     shapes = shapes_of(CONFIGS["image"])
     absent = dict.fromkeys([n for n in shapes if n.endswith(("gamma", "pos_emb", "cluster_size"))])
     folder = write(tmp_path / "published", CONFIGS["image"], **absent)
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     tokenizer = load_tokenizer(folder)
     assert tokenizer.spec.image_blocks == 2 and not tokenizer.spec.image_scale and tokenizer.spec.tail == "none"
     export_tokenizer(tokenizer, tmp_path / "exported")
@@ -351,7 +353,7 @@ def refusal(folder, modality=None, size=None):
 )
 def test_a_wrong_configuration_is_told(name, change, words, tmp_path):
     folder = write(tmp_path / "t", CONFIGS[name])
-    (folder / "config.json").write_text(json.dumps({**CONFIGS[name], **change}))
+    (folder / "config.json").write_text(json.dumps({**CONFIGS[name], **change}), encoding="utf-8")
     message = refusal(folder)
     assert all(word in message for word in [*words, "config.json"]), message
 

@@ -50,7 +50,7 @@ def test_written_and_read_again(catalog: Catalog, tmp_path) -> None:
     assert own is catalog and not again.training
     for a, b in zip(outputs(model, catalog), outputs(again, catalog), strict=True):
         assert torch.equal(a, b)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert (config["model"], config["image_size"], config["patch_size"]) == (
         "m3ae" if "caption" in catalog else "mae", 8, 2,
     )  # fmt: skip
@@ -62,27 +62,29 @@ def test_written_and_read_again(catalog: Catalog, tmp_path) -> None:
 def test_what_was_set_in_training_is_written_as_it_was_read(tmp_path) -> None:
     save_m3ae(trained(PAIRS), PAIRS, tmp_path / "published", MaskRatio(0.5, 0.25))
     path = tmp_path / "published" / "config.json"
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     assert (config["image_mask_ratio"], config["text_mask_ratio"]) == (0.5, 0.25)
-    path.write_text(json.dumps({**config, "drop_path": 0.1}))
+    path.write_text(json.dumps({**config, "drop_path": 0.1}), encoding="utf-8")
     model, catalog = load_m3ae(tmp_path / "published", PAIRS)
     save_m3ae(model, catalog, tmp_path / "again")
     save_model(model, catalog, tmp_path / "bundle")  # and by way of a bundle
     save_m3ae(load_model(tmp_path / "bundle", catalog), catalog, tmp_path / "from bundle")
     for folder in ("again", "from bundle"):
-        assert json.loads((tmp_path / folder / "config.json").read_text()) == json.loads(path.read_text())
+        assert json.loads((tmp_path / folder / "config.json").read_text(encoding="utf-8")) == json.loads(
+            path.read_text(encoding="utf-8")
+        )
     save_m3ae(model, catalog, tmp_path / "tuned", MaskRatio(0.75, 0.9))
-    assert json.loads((tmp_path / "tuned" / "config.json").read_text())["text_mask_ratio"] == 0.9
+    assert json.loads((tmp_path / "tuned" / "config.json").read_text(encoding="utf-8"))["text_mask_ratio"] == 0.9
     save_m3ae(trained(PAIRS), PAIRS, tmp_path / "own")
-    assert json.loads((tmp_path / "own" / "config.json").read_text())["image_mask_ratio"] == 0.75, (
+    assert json.loads((tmp_path / "own" / "config.json").read_text(encoding="utf-8"))["image_mask_ratio"] == 0.75, (
         "where nothing is known"
     )
 
 
 def test_without_type_embeddings(tmp_path) -> None:
     save_m3ae(trained(PAIRS), PAIRS, tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "use_type_embedding": False}))
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "use_type_embedding": False}), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="unknown: decoder_image_type_embedding"):
         load_m3ae(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
@@ -106,8 +108,8 @@ def test_without_type_embeddings(tmp_path) -> None:
 )  # fmt: skip
 def test_a_wrong_configuration_is_told(changes: dict, words: list[str], tmp_path) -> None:
     save_m3ae(trained(PAIRS), PAIRS, tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
     with pytest.raises(MaskweaveError) as error:
         load_m3ae(tmp_path)
     assert all(word in str(error.value) for word in [*words, str(tmp_path / "config.json")]), error.value
@@ -129,8 +131,8 @@ def test_what_cannot_be_read_or_written_is_told(tmp_path) -> None:
     save_m3ae(trained(PAIRS), PAIRS, tmp_path)
     with pytest.raises(MaskweaveError, match="unknown: .*text_embedding/embedding"):
         load_m3ae(tmp_path, PICTURES)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "color": 1}))
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "color": 1}), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="not the configuration of an M3AE; unknown: color"):
         load_m3ae(tmp_path)
 

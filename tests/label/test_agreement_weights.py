@@ -65,7 +65,7 @@ def test_agreement_reaches_training_and_scores(tmp_path: Path) -> None:
         spread = np.median(np.abs(first - np.median(first)))
         np.testing.assert_allclose(raw["sure"], 1 / (1 + ((first - red) / spread) ** 2), rtol=1e-4)
 
-    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("HOME", str(tmp_path)))
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("HOME", str(tmp_path)), encoding="utf-8")
     assert main(["run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]) == 0
     recipe = load_recipe(tmp_path / "recipe.yaml")
     train_tokenizers(recipe, catalog("").subset(["rgb", "first"]), tmp_path / "plain")
@@ -79,6 +79,10 @@ def test_agreement_reaches_training_and_scores(tmp_path: Path) -> None:
     error = np.abs(tokenizer.decode(tokenizer.encode(truth)) - truth)
     weights = np.stack([sample["sure"] for sample in samples])
     weights = np.minimum(weights, np.quantile(weights, CLIPPED_AT))
-    (mae,) = [row for row in json.loads((tmp_path / "run" / "evaluation.json").read_text()) if row["metric"] == "MAE"]
+    (mae,) = [
+        row
+        for row in json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
+        if row["metric"] == "MAE"
+    ]
     assert mae["tokenizer"] == pytest.approx((weights * error).sum() / weights.sum(), rel=1e-4)
     assert mae["tokenizer"] != pytest.approx(error.mean(), rel=1e-3)

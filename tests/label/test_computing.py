@@ -82,7 +82,7 @@ def test_other_settings_or_another_function_label_anew(data: Path, monkeypatch: 
     path = Path(own_teachers.__file__)
     other = data.parent / "others" / "own_teachers.py"
     other.parent.mkdir()
-    other.write_text(path.read_text() + "\n# another version\n")
+    other.write_text(path.read_text(encoding="utf-8") + "\n# another version\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(other.parent))
     monkeypatch.delitem(sys.modules, "own_teachers")
     assert label(data, changed).kept == 0, "its labels must not mix with those of the former version"

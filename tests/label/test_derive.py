@@ -39,7 +39,7 @@ def write_photographs(root: Path) -> list[str]:
     for i, name in enumerate(sorted(pictures)):
         Image.fromarray(pictures[name][::2, ::2]).save(root / "rgb" / "trip" / f"{name}.{'png' if i % 2 else 'JPG'}")
         if name != "coffee":
-            (root / "caption" / "trip" / f"{name}.txt").write_text(f"a picture called {name}\n")
+            (root / "caption" / "trip" / f"{name}.txt").write_text(f"a picture called {name}\n", encoding="utf-8")
     return [f"trip/{name}" for name in sorted(pictures)]
 
 
@@ -100,7 +100,7 @@ def test_a_second_run_keeps_the_labels_and_new_pictures_are_labeled(out: Path, p
 def test_own_values_are_left_as_they_are(tmp_path: Path, photos: Catalog) -> None:
     write_photographs(tmp_path / "in")
     (tmp_path / "in" / "palette" / "trip").mkdir(parents=True)
-    (tmp_path / "in" / "palette" / "trip" / "rocket.json").write_text("[[1, 2, 3]]")
+    (tmp_path / "in" / "palette" / "trip" / "rocket.json").write_text("[[1, 2, 3]]", encoding="utf-8")
     import_folders(tmp_path / "in", tmp_path / "out", photos)
     report = label(tmp_path / "out", photos)
     assert set(report.labels) == {"edges", "metadata"} and "palette: kept, the data set has its own values" in str(

@@ -33,7 +33,7 @@ train: {steps: 2, batch_size: 4}
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
     path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE.replace("SIDECAR", str(tmp_path / "sidecar")))
+    path.write_text(RECIPE.replace("SIDECAR", str(tmp_path / "sidecar")), encoding="utf-8")
     return load_recipe(path)
 
 
@@ -137,11 +137,12 @@ def test_misfits_are_told(recipe: Recipe, encoder: str, tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="\\(inputs differ\\)"):
         extract_features(recipe, encoder, "global", ["rgb", "caption"])
     path = tmp_path / "plain.yaml"
-    path.write_text(RECIPE.replace(", sidecar: SIDECAR", ""))
+    path.write_text(RECIPE.replace(", sidecar: SIDECAR", ""), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="no data.sidecar"):
         extract_features(load_recipe(path), encoder, "global")
     path.write_text(
-        RECIPE.replace("source: scenes, sidecar: SIDECAR, samples: 12", "mix: {a: {source: scenes, samples: 12}}")
+        RECIPE.replace("source: scenes, sidecar: SIDECAR, samples: 12", "mix: {a: {source: scenes, samples: 12}}"),
+        encoding="utf-8",
     )
     with pytest.raises(
         MaskweaveError, match="of one data set at a time: .* in a mix the folder is data.mix.NAME.sidecar"

@@ -89,7 +89,10 @@ def test_siglip_reads_padded_texts(tmp_path: Path) -> None:
     pictures = hf.SiglipImageProcessorPil(size={"height": 64, "width": 64})
     folder = tiny_teachers.saved(hf.SiglipModel(config), pictures, tmp_path)
     settings = tmp_path / "tokenizer_config.json"  # published ones say so: padding is not masked
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "model_input_names": ["input_ids"]}))
+    settings.write_text(
+        json.dumps({**json.loads(settings.read_text(encoding="utf-8")), "model_input_names": ["input_ids"]}),
+        encoding="utf-8",
+    )
     judge, samples = open_judge(f"clip={folder}", small_bundle()), list(scenes(3))
     captions = [(s["caption"], "a red cat", "a dog") for s in samples]
     measured = judge.measured(["rgb"], "caption", captions, samples)
@@ -168,7 +171,7 @@ def test_other_networks_measure_a_distance_of_the_same_form(tmp_path: Path) -> N
     judge = open_judge(f"lpips={folder}", small_bundle())
     (row,) = judge.scores(judge.measured([], "rgb", [(255 - p, p, p) for p in pictures(2)], []))
     model = hf.CLIPModel.from_pretrained(folder).vision_model.eval()
-    settings = json.loads(Path(folder, "preprocessor_config.json").read_text())
+    settings = json.loads(Path(folder, "preprocessor_config.json").read_text(encoding="utf-8"))
     mean, std = (torch.tensor(settings[name]).view(3, 1, 1) for name in ("image_mean", "image_std"))
     x = torch.from_numpy(np.stack([p if i else 255 - p for p in pictures(2) for i in (0, 1)])).movedim(-1, 1) / 255
     x = torch.nn.functional.interpolate(x, (32, 32), mode="bicubic", antialias=True).clamp(0, 1)
@@ -214,7 +217,7 @@ def test_the_command_adds_their_rows(tiny_run: Path, tmp_path: Path, capsys: pyt
     words = ["evaluate", str(run), "--samples", "3", "--device", "cpu"]
     assert main([*words, *(word for judge in judges for word in ("--judge", judge))]) == 0
     said = capsys.readouterr().out
-    rows = {row["metric"]: row for row in json.loads((run / "evaluation.json").read_text())}
+    rows = {row["metric"]: row for row in json.loads((run / "evaluation.json").read_text(encoding="utf-8"))}
     for name in ("Inception score", "CLIP score", "LPIPS"):
         assert name in said and rows[name]["samples"] == 3 and rows[name]["target"] == "tok_rgb"
     assert rows["LPIPS"]["tokenizer"] > 0 and rows["LPIPS"]["constant"] > 0

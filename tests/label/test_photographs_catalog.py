@@ -96,5 +96,5 @@ def test_every_teacher_names_its_license_and_ids_are_those_of_4m() -> None:
         assert catalog[name].id == published[name].id and catalog[name].kind == published[name].kind
     assert len(set(catalog) & set(published)) > 14
     page = Path(__file__).parents[2] / "docs" / "teachers.md"
-    assert all(f"`{teacher.model}`" in page.read_text() for teacher in teachers)
+    assert all(f"`{teacher.model}`" in page.read_text(encoding="utf-8") for teacher in teachers)
     assert (shipped_folder() / "photographs.yaml").is_file()

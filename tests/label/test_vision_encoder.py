@@ -48,8 +48,10 @@ def test_features_are_the_model_s_own(tmp_path: Path) -> None:
 
 def test_pictures_are_scaled_to_one_around_0_if_the_network_does_not_say_how(tmp_path: Path) -> None:
     settings = Path(dinov2(tmp_path / "dinov2"), "preprocessor_config.json")
-    content = json.loads(settings.read_text())
-    settings.write_text(json.dumps({k: v for k, v in content.items() if k not in ("image_mean", "image_std")}))
+    content = json.loads(settings.read_text(encoding="utf-8"))
+    settings.write_text(
+        json.dumps({k: v for k, v in content.items() if k not in ("image_mean", "image_std")}), encoding="utf-8"
+    )
     teacher = VisionEncoder(str(settings.parent), catalog("rgb"))
     value = np.full((64, 64, 3), [0, 51, 255], np.uint8)
     pixels = torch.tensor([-1, -0.6, 1]).view(1, 3, 1, 1).expand(1, 3, 28, 28)
@@ -97,14 +99,14 @@ def test_what_is_no_encoder_is_told(tmp_path: Path) -> None:
 def test_damaged_weights_are_told(tmp_path: Path) -> None:
     folder = dinov2(tmp_path / "dinov2")
     weights, config = Path(folder, "model.safetensors"), Path(folder, "config.json")
-    whole, settings = weights.read_bytes(), json.loads(config.read_text())
+    whole, settings = weights.read_bytes(), json.loads(config.read_text(encoding="utf-8"))
     for content, change in ((whole[:-100], {}), (whole, {"hidden_size": 64}), (whole, {"patch_size": "x"})):
         weights.write_bytes(content)
-        config.write_text(json.dumps({**settings, **change}))
+        config.write_text(json.dumps({**settings, **change}), encoding="utf-8")
         with pytest.raises(MaskweaveError, match="or a vision model that transformers can open, found neither"):
             VisionEncoder(folder, catalog("rgb"))
     weights.write_bytes(whole)
-    config.write_text(json.dumps({**settings, "num_hidden_layers": 2}))
+    config.write_text(json.dumps({**settings, "num_hidden_layers": 2}), encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"its weights lack encoder\.layer\S+, .* in all\); choose a folder"):
         VisionEncoder(folder, catalog("rgb"))
 
@@ -112,8 +114,10 @@ def test_damaged_weights_are_told(tmp_path: Path) -> None:
 def test_code_of_a_model_never_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "conf.Own"}}))
-    (folder / "conf.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "conf.Own"}}), encoding="utf-8"
+    )
+    (folder / "conf.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
     monkeypatch.setattr("builtins.input", lambda *_: "y")  # what transformers asks
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "cache"))
     with pytest.raises(MaskweaveError, match="found neither"):

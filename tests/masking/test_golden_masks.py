@@ -109,10 +109,10 @@ PARTS = {"numbers": numbers, **{name: (lambda name=name: masks(name)) for name i
 
 @pytest.mark.parametrize("name", PARTS)
 def test_what_is_drawn_is_what_is_stored(name: str) -> None:
-    stored = yaml.safe_load(STORED.read_text())[name]
+    stored = yaml.safe_load(STORED.read_text(encoding="utf-8"))[name]
     assert PARTS[name]() == stored, f"{name} changed; on purpose: python tests/masking/test_golden_masks.py"
 
 
 if __name__ == "__main__":
     content = {name: make() for name, make in PARTS.items()}
-    STORED.write_text(yaml.safe_dump(content, default_flow_style=None, width=150, sort_keys=False))
+    STORED.write_text(yaml.safe_dump(content, default_flow_style=None, width=150, sort_keys=False), encoding="utf-8")

@@ -335,7 +335,7 @@ def test_values_are_derived_from_a_modality_of_the_catalog(tmp_path):
 def test_the_entries_of_a_run_include_no_others(tmp_path, more):
     save_catalog(load_catalog("scenes").subset(["depth"]), tmp_path)
     path = tmp_path / "modalities.yaml"
-    path.write_text(path.read_text() + json.dumps(more)[1:-1] + "\n")
+    path.write_text(path.read_text(encoding="utf-8") + json.dumps(more)[1:-1] + "\n", encoding="utf-8")
     with pytest.raises(
         MaskweaveError, match=rf"modalities\.yaml: '{next(iter(more))}' is not for the entries of a run"
     ):

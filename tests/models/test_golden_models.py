@@ -84,7 +84,7 @@ def found(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [*FOURM, *PAIRS])
 def test_models_compute_what_is_stored(name: str) -> None:
-    made, stored = found(name), json.loads(STORED.read_text())[name]
+    made, stored = found(name), json.loads(STORED.read_text(encoding="utf-8"))[name]
     assert made.pop("start") == pytest.approx(stored.pop("start"), rel=0.1, abs=1e-3), (
         "standard deviations of new weights"
     )
@@ -109,4 +109,4 @@ def test_sizes_are_resolved(size: str) -> None:
 
 if __name__ == "__main__":
     lines = [f"{json.dumps(name)}: {json.dumps(found(name))}" for name in [*FOURM, *PAIRS]]
-    STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

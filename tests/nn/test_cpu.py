@@ -93,7 +93,7 @@ def test_cpuinfo_is_read() -> None:
     assert found == Processor("GenuineIntel", frozenset({"avx2", "amx_bf16"}))
     assert read_processor(ARM) == Processor()
     if Path("/proc/cpuinfo").exists():
-        assert this_processor() == read_processor(Path("/proc/cpuinfo").read_text())
+        assert this_processor() == read_processor(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
 
 
 def test_no_cpuinfo_is_an_unknown_processor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def test_large_models_are_saved_as_several_files(tmp_path: Path) -> None:
         "model-00002-of-00002.safetensors",
         "model.safetensors.index.json",
     ]
-    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text(encoding="utf-8"))
     assert index["metadata"] == {"total_size": 24 + 32 + 4}
     assert index["weight_map"] == {
         "a": "model-00001-of-00002.safetensors", **dict.fromkeys("bcd", "model-00002-of-00002.safetensors"),
@@ -52,13 +52,13 @@ def test_a_bundle_of_several_files_is_loaded(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", ["../model-00001-of-00002.safetensors", "/tmp/x"])
 def test_an_index_names_files_beside_it(name: str, tmp_path: Path) -> None:
-    (tmp_path / "m.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    (tmp_path / "m.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}), encoding="utf-8")
     with (
         pytest.raises(MaskweaveError, match="expected a file in the same folder"),
         open_tensors(tmp_path / "m.safetensors"),
     ):
         pass
-    (tmp_path / "m.safetensors.index.json").write_text(json.dumps({"weight_map": [name]}))
+    (tmp_path / "m.safetensors.index.json").write_text(json.dumps({"weight_map": [name]}), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="'weight_map' is"), open_tensors(tmp_path / "m.safetensors"):
         pass
 

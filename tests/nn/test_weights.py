@@ -81,7 +81,7 @@ def test_a_missing_file_and_a_foreign_one(tmp_path: Path) -> None:
         open_tensors(tmp_path / "nothing.safetensors"),
     ):
         pass
-    (tmp_path / "x.safetensors").write_text("certainly no tensors " * 100)
+    (tmp_path / "x.safetensors").write_text("certainly no tensors " * 100, encoding="utf-8")
     with pytest.raises(MaskweaveError, match="cannot be read as safetensors"), open_tensors(tmp_path / "x.safetensors"):
         pass
 

@@ -182,7 +182,7 @@ def test_captions(fourm_case: Case, loaded: Loaded, key: str, weights: Mapping[b
 
 def test_export_gives_an_equal_file(fourm_case: Case, loaded: Loaded, tmp_path) -> None:
     export_model(loaded.model, loaded.catalog, tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text()) == fourm_case.config
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8")) == fourm_case.config
     found, expected = (load_file(folder / "model.safetensors") for folder in (tmp_path, fourm_case.checkpoint))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)

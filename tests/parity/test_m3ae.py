@@ -48,16 +48,16 @@ def test_what_is_written_is_what_was_read(m3ae_case, tmp_path) -> None:
     old, new = (load_file(folder / "model.safetensors") for folder in (m3ae_case.checkpoint, tmp_path))
     assert old.keys() == new.keys()
     assert all(torch.equal(old[name], new[name]) for name in old)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert {key: config[key] for key in m3ae_case.config} == m3ae_case.config
 
 
 def test_what_does_not_fit_is_named(m3ae_case, tmp_path) -> None:
     save_m3ae(*load_m3ae(m3ae_case.checkpoint), tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
 
     def refused(**changes) -> str:
-        (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+        (tmp_path / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
         with pytest.raises(MaskweaveError) as error:
             load_m3ae(tmp_path)
         return str(error.value)

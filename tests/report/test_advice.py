@@ -166,13 +166,13 @@ class TestHistories:
 def test_a_run_folder(tmp_path: Path) -> None:
     def write(folder: Path, lines: list[dict[str, Any]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     assert advise(tmp_path, RunFacts()) == []
     write(tmp_path, losses(lambda s: 3 - 2 * s, lambda s: 2 + 4 * (s - 0.4) ** 2))
     write(tmp_path / "tokenizers" / "depth", [{**line, "codebook_use": 0.01} for line in losses(lambda s: 3 - s)])
     part = {**row(0.5, 0.4, 0.3), "part": True}
-    (tmp_path / "evaluation.json").write_text(json.dumps([row(0.5, 0.4, 0.41), part]))
+    (tmp_path / "evaluation.json").write_text(json.dumps([row(0.5, 0.4, 0.41), part]), encoding="utf-8")
     found = advise(tmp_path, RunFacts(codes={"depth": 1000}))
     starts = [
         "depth from rgb + caption: MAE",
@@ -181,7 +181,7 @@ def test_a_run_folder(tmp_path: Path) -> None:
         "tokenizer depth: train longer",
     ]
     assert len(found) == 4 and all(text.startswith(start) for text, start in zip(found, starts, strict=True))
-    page = write_report(tmp_path, Sections(advice=["a < b", *found])).read_text()
+    page = write_report(tmp_path, Sections(advice=["a < b", *found])).read_text(encoding="utf-8")
     assert "What to do" in page and "a &lt; b" in page and page.index("overfits since") < page.index("<h2>Evaluation")
-    (tmp_path / "evaluation.json").write_text("[")
+    (tmp_path / "evaluation.json").write_text("[", encoding="utf-8")
     assert len(advise(tmp_path, RunFacts())) == 2, "a damaged file is told by the report"

@@ -65,10 +65,12 @@ def report() -> str:
         }.items():  # fmt: skip
             (run / folder).mkdir(parents=True, exist_ok=True)
             if lines:
-                (run / folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (run / "tokenizers" / "rules" / "rules.json").write_text("{}")
-        (run / "evaluation.json").write_text(json.dumps(ROWS))
-        (run / "recipe.yaml").write_text("name: <b>\n")
+                (run / folder / "metrics.jsonl").write_text(
+                    "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+                )
+        (run / "tokenizers" / "rules" / "rules.json").write_text("{}", encoding="utf-8")
+        (run / "evaluation.json").write_text(json.dumps(ROWS), encoding="utf-8")
+        (run / "recipe.yaml").write_text("name: <b>\n", encoding="utf-8")
         sheet = Image.new("RGB", (30, 20))
         clips = ClipTable(
             "a <sheet>",
@@ -112,7 +114,7 @@ def card() -> str:
     ]
     with tempfile.TemporaryDirectory() as name:
         scores = Path(name) / "evaluation.json"
-        scores.write_text(json.dumps([{"samples": 1, **row} for row in ROWS]))
+        scores.write_text(json.dumps([{"samples": 1, **row} for row in ROWS]), encoding="utf-8")
         cards = [
             model_card("me/x", catalog, family, 123_456_789, Provenance("mit", "maskweave 1", origins), scores),
             model_card(
@@ -148,7 +150,7 @@ def statistics() -> str:
     bars = data_stats.bar_lines(Histogram(["a", "long", "b", "c"], [1000, 1, 0, 500], "t"))
     with tempfile.TemporaryDirectory() as name:
         data_stats.write_stats(data_set(), Path(name) / "deep" / "x.HTML")
-        page = re.sub('base64,[^"]*', "base64,…", (Path(name) / "deep" / "x.HTML").read_text())
+        page = re.sub('base64,[^"]*', "base64,…", (Path(name) / "deep" / "x.HTML").read_text(encoding="utf-8"))
     return "\n-----\n".join(
         [
             data_stats.stats_text(data_set()),
@@ -227,9 +229,11 @@ PARTS: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("name", PARTS)
 def test_what_is_made_is_what_is_stored(name: str) -> None:
     text = PARTS[name]().rstrip() + "\n"
-    assert text == (GOLDEN / name).read_text(), f"{name} changed; on purpose: python tests/report/test_golden_report.py"
+    assert text == (GOLDEN / name).read_text(encoding="utf-8"), (
+        f"{name} changed; on purpose: python tests/report/test_golden_report.py"
+    )
 
 
 if __name__ == "__main__":
     for name, make in PARTS.items():
-        (GOLDEN / name).write_text(make().rstrip() + "\n")
+        (GOLDEN / name).write_text(make().rstrip() + "\n", encoding="utf-8")

@@ -36,7 +36,7 @@ class Balanced(html.parser.HTMLParser):
 
 def write_lines(path: Path, lines) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def model_lines():
@@ -86,8 +86,8 @@ def run(tmp_path: Path) -> Path:
             "seed": 1,
         },
     ]
-    (run / "evaluation.json").write_text(json.dumps(rows))
-    (run / "recipe.yaml").write_text("name: <script>alert('recipe')</script>\n")
+    (run / "evaluation.json").write_text(json.dumps(rows), encoding="utf-8")
+    (run / "recipe.yaml").write_text("name: <script>alert('recipe')</script>\n", encoding="utf-8")
     return run
 
 
@@ -141,7 +141,7 @@ def test_text_is_escaped(run: Path, evil: str):
         "samples": evil,
         "seed": evil,
     }
-    (run / "evaluation.json").write_text(json.dumps([row]))
+    (run / "evaluation.json").write_text(json.dumps([row]), encoding="utf-8")
     write_lines(
         run / "tokenizers" / evil.replace("/", "") / "metrics.jsonl", [{"step": 1, "split": "train", "loss": 1.0}]
     )
@@ -169,7 +169,7 @@ def test_an_empty_run_says_what_is_missing(tmp_path: Path):
     "content", ["{", "[]", "7", '[1, null, {"value": "x"}]', '[{"inputs": null, "value": NaN, "constant": Infinity}]']
 )
 def test_broken_evaluations_are_no_error(run: Path, content: str):
-    (run / "evaluation.json").write_text(content)
+    (run / "evaluation.json").write_text(content, encoding="utf-8")
     page = write_report(run).read_text(encoding="utf-8")
     assert "could not be read" in page or "no rows" in page or "–" in page
     assert "nan" not in page.split("<h2>Contact")[0].split("<body>")[1].lower()
@@ -192,7 +192,7 @@ def test_metrics_of_a_killed_run_are_shown(tmp_path: Path):
     lines = (
         '{"step": 1, "split": "train", "loss": 3}\n{"step": 2, "split": "train", "loss": 2}\n{"step": 3, "split": "tr'
     )
-    (tmp_path / "metrics.jsonl").write_text(lines)
+    (tmp_path / "metrics.jsonl").write_text(lines, encoding="utf-8")
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "<dt>steps</dt><dd>2</dd>" in page and 'alt="curves: loss"' in page
 
@@ -258,8 +258,8 @@ def test_photographs_are_jpeg_and_drawings_png():
 
 def test_a_long_recipe_is_cut(tmp_path: Path):
     for length, is_cut in ((200_000, False), (200_001, True)):
-        (tmp_path / "recipe.yaml").write_text("x" * length)
-        page = write_report(tmp_path).read_text()
+        (tmp_path / "recipe.yaml").write_text("x" * length, encoding="utf-8")
+        page = write_report(tmp_path).read_text(encoding="utf-8")
         assert "x" * 200_000 in page and "x" * 200_001 not in page and ("truncated" in page) == is_cut
 
 
@@ -269,7 +269,7 @@ def test_a_report_is_current_until_what_it_shows_changes(run: Path):
     assert report_html.is_current(run)
     for name in ("recipe.yaml", "modalities.yaml", "model/config.json"):
         (run / name).parent.mkdir(exist_ok=True)
-        (run / name).write_text("new")
+        (run / name).write_text("new", encoding="utf-8")
         assert not report_html.is_current(run)
         write_report(run)
         assert report_html.is_current(run)

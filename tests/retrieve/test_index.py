@@ -155,7 +155,7 @@ def test_bad_samples_are_skipped_and_counted(bundle: Bundle, tmp_path: Path) -> 
     assert [key for key, _ in made.skips.skipped] == ["number 2", "number 7"]
     again = make_index(bundle, Broken(), tmp_path / "index", views=["depth", "rgb"], limit=0.2)
     assert again.skips.skipped == made.skips.skipped
-    assert json.loads((tmp_path / "index" / "shard-00000.json").read_text())["skipped"] == 2
+    assert json.loads((tmp_path / "index" / "shard-00000.json").read_text(encoding="utf-8"))["skipped"] == 2
     index = Index(tmp_path / "index", bundle)
     assert [hit.number for hit in index.query({"rgb": scenes(10)[9]["rgb"]}, view="rgb", k=1)] == [9]
     assert {hit.number for hit in index.query({"rgb": scenes(10)[9]["rgb"]}, view="rgb")} == {0, 1, 3, 4, 6, 8, 9}
@@ -164,11 +164,11 @@ def test_bad_samples_are_skipped_and_counted(bundle: Bundle, tmp_path: Path) -> 
 def test_a_damaged_or_missing_index_is_told(bundle: Bundle, indexed: Path, tmp_path: Path) -> None:
     with pytest.raises(MaskweaveError, match="has no index.json"):
         Index(tmp_path, bundle)
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="contains other files but no index"):
         make_index(bundle, scenes(4), tmp_path)
-    facts = json.loads((indexed / "index.json").read_text())
-    (tmp_path / "index.json").write_text(json.dumps({**facts, "format": 0}))
+    facts = json.loads((indexed / "index.json").read_text(encoding="utf-8"))
+    (tmp_path / "index.json").write_text(json.dumps({**facts, "format": 0}), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="has format 0, expected"):
         Index(tmp_path, bundle)
 

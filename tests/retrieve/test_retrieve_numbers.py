@@ -198,7 +198,7 @@ def test_an_index_needs_a_run_whose_data_are_found_from_any_folder(
     monkeypatch.setattr(sources, "open_source", lambda *given: opened.append(given))
     for source, is_found in (("data", False), (str(tmp_path / "data"), True), ("scenes", True), ("s3://a/b", True)):
         recipe = {"catalog": "scenes", "data": {"source": source}, "train": {"steps": 1}}
-        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
         if is_found:
             sources.open_indexed("", bundle.catalog, run=str(tmp_path))
         else:

@@ -35,9 +35,9 @@ def studio_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that trains."""
     run = tmp_path_factory.mktemp("runs") / "begun"
     run.mkdir()
-    (run / "recipe.yaml").write_text("catalog: scenes\n")
+    (run / "recipe.yaml").write_text("catalog: scenes\n", encoding="utf-8")
     lines = [{"step": step, "split": "train", "loss": 9.0 / step, "loss/depth": 4.0 / step} for step in range(1, 30)]
-    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
     return run
 
 
@@ -315,7 +315,7 @@ def test_a_run_is_followed(window: Window, studio_run: Path) -> None:
     page = window.page
     page.get_by_role("tab", name="Run").click()
     page.get_by_text("at step 29").wait_for()
-    with (studio_run / "metrics.jsonl").open("a") as file:
+    with (studio_run / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 30, "split": "train", "loss": 0.3}\n')
     page.get_by_label("Follow").check()
     page.get_by_text("at step 30").wait_for()

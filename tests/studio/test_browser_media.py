@@ -54,7 +54,7 @@ modalities:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained bundle of all of them."""
     home = tmp_path_factory.mktemp("media")
-    (home / "catalog.yaml").write_text(CATALOG)
+    (home / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
     catalog = load_catalog(home / "catalog.yaml")
     torch.manual_seed(0)
     words = TextTokenizer.train(catalog.vocabularies["words"], ["cat dog"] * 4)

@@ -139,7 +139,7 @@ def test_the_page_gets_only_what_was_offered(bundle_folder, offered, tmp_path, m
     near = Offered([bundle_folder.name])
     assert near.bundles == {bundle_folder.name: name}, "a saved request runs in another folder"
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "recipe.yaml").write_text("catalog: scenes\n")
+    (tmp_path / "run" / "recipe.yaml").write_text("catalog: scenes\n", encoding="utf-8")
     assert list(Offered([str(tmp_path)]).runs) == [str(tmp_path / "run")], "also unfinished runs"
     (tmp_path / "empty").mkdir()
     for places, said in (

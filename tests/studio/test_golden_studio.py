@@ -69,7 +69,7 @@ def lines(blocks: Any, folder: str) -> Iterator[str]:
 def offered(folder: Path) -> Offered:
     bundle = small_bundle.save(small_bundle.small_bundle(), folder / "small")
     (folder / "begun").mkdir()
-    (folder / "begun" / "recipe.yaml").write_text("catalog: scenes\n")
+    (folder / "begun" / "recipe.yaml").write_text("catalog: scenes\n", encoding="utf-8")
     (folder / "six").mkdir()
     for name in ("index.json", "centers.safetensors"):
         (folder / "six" / name).touch()
@@ -121,17 +121,21 @@ def runs() -> str:
     with tempfile.TemporaryDirectory() as name:
         run, texts = Path(name), [run_html(Path(name))]
         line = {"step": 1234, "split": "train", "loss": 2.0, "loss/rgb": 1.0}
-        (run / "metrics.jsonl").write_text(json.dumps({**line, "step": 3}) + "\n" + json.dumps(line) + "\n")
+        (run / "metrics.jsonl").write_text(
+            json.dumps({**line, "step": 3}) + "\n" + json.dumps(line) + "\n", encoding="utf-8"
+        )
         for folder, more in (("a", {"codebook_use": 0.876}), ("b", {}), ("c", None)):
             (run / "tokenizers" / folder).mkdir(parents=True)
             if more is not None:
-                (run / "tokenizers" / folder / "metrics.jsonl").write_text(json.dumps({**line, **more}) + "\n")
+                (run / "tokenizers" / folder / "metrics.jsonl").write_text(
+                    json.dumps({**line, **more}) + "\n", encoding="utf-8"
+                )
         (run / "tokenizers" / "file").touch()
-        (run / "evaluation.json").write_text("{}")
+        (run / "evaluation.json").write_text("{}", encoding="utf-8")
         texts.append(run_html(run))
         (run / "model").mkdir()
         (run / "model" / "config.json").touch()
-        (run / "evaluation.json").write_text(json.dumps(ROWS))
+        (run / "evaluation.json").write_text(json.dumps(ROWS), encoding="utf-8")
         (run / "sheets").mkdir()
         for n in range(22):
             (run / "sheets" / f"{n:02}.png").write_bytes(b"x")
@@ -208,9 +212,11 @@ PARTS: dict[str, Callable[[], str]] = {"page.txt": page, "form.txt": form, "runs
 @pytest.mark.parametrize("name", PARTS)
 def test_what_the_page_shows_is_what_is_stored(name: str) -> None:
     text = without_pictures(PARTS[name]())
-    assert text == (GOLDEN / name).read_text(), f"{name} changed; on purpose: python tests/studio/test_golden_studio.py"
+    assert text == (GOLDEN / name).read_text(encoding="utf-8"), (
+        f"{name} changed; on purpose: python tests/studio/test_golden_studio.py"
+    )
 
 
 if __name__ == "__main__":
     for name, make in PARTS.items():
-        (GOLDEN / name).write_text(without_pictures(make()))
+        (GOLDEN / name).write_text(without_pictures(make()), encoding="utf-8")

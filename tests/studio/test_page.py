@@ -39,10 +39,10 @@ STARTS: dict[str, list[Any]] = {
 @pytest.fixture
 def page(bundle_folder: Path, tmp_path: Path) -> Any:
     (run := tmp_path / "begun").mkdir()
-    (run / "recipe.yaml").write_text("catalog: scenes\n")
+    (run / "recipe.yaml").write_text("catalog: scenes\n", encoding="utf-8")
     (index := tmp_path / "six").mkdir()
     for name in ("index.json", "centers.safetensors"):
-        (index / name).write_text("")
+        (index / name).write_text("", encoding="utf-8")
     return build_page(Offered([str(bundle_folder), str(run), str(index)], ["scenes"]), Bounds(waiting=5), tmp_path)
 
 

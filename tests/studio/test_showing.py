@@ -109,6 +109,6 @@ def test_a_run_is_shown_while_it_trains_and_after(tiny_run, tmp_path) -> None:
     ):
         assert words in page, words
     assert "not in training yet" in run_html(tmp_path)
-    (tmp_path / "metrics.jsonl").write_text((tiny_run / "metrics.jsonl").read_text())
+    (tmp_path / "metrics.jsonl").write_text((tiny_run / "metrics.jsonl").read_text(encoding="utf-8"), encoding="utf-8")
     begun = run_html(tmp_path)
     assert "in training, at step 40" in begun and "curve: loss" in begun and "Sheets" not in begun

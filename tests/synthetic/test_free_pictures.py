@@ -92,7 +92,8 @@ def test_the_recipe_makes_tokenizers_that_entries_can_take(tmp_path: Path) -> No
     )
     (tmp_path / "mine.yaml").write_text(
         "modalities:\n  photo:\n    id: 5\n    kind: grid\n    grid: [2, 3]\n    value: {type: image, size: [32, 48], channels: 3}\n"
-        f'    tokenizer: {{pretrained: "{tmp_path}/run#picture-p16"}}\n'
+        f'    tokenizer: {{pretrained: "{tmp_path}/run#picture-p16"}}\n',
+        encoding="utf-8",
     )
     entry = load_catalog(tmp_path / "mine.yaml")["photo"]
     assert entry.network is not None and entry.network.trained_grid == (4, 4) and entry.codes == 12800

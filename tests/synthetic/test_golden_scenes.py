@@ -118,13 +118,15 @@ TOLERANCES = {"image": 0.2, "binary": 0.004, "map": 0.02, "direction": 0.003, "c
 
 @pytest.mark.parametrize("name", SIZES)
 def test_scenes_are_those_that_are_stored(name: str) -> None:
-    assert_close(of_scenes(name), json.loads(STORED.read_text())[name], name)
+    assert_close(of_scenes(name), json.loads(STORED.read_text(encoding="utf-8"))[name], name)
 
 
 def test_pictures_are_those_that_are_stored() -> None:
-    assert_close(of_pictures(), json.loads(STORED.read_text())["pictures"], "pictures")
+    assert_close(of_pictures(), json.loads(STORED.read_text(encoding="utf-8"))["pictures"], "pictures")
 
 
 if __name__ == "__main__":
     parts = [f"{json.dumps(name)}: [\n" + ",\n".join(map(json.dumps, of_scenes(name))) + "\n]" for name in SIZES]
-    STORED.write_text("{\n" + ",\n".join([*parts, f'"pictures": {json.dumps(of_pictures())}']) + "\n}\n")
+    STORED.write_text(
+        "{\n" + ",\n".join([*parts, f'"pictures": {json.dumps(of_pictures())}']) + "\n}\n", encoding="utf-8"
+    )

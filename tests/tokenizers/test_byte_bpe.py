@@ -139,9 +139,9 @@ def test_files_of_versions_that_had_only_wordpiece_stay_wordpiece(tmp_path):
     old = dataclasses.replace(VOCABULARY, type="wordpiece")
     TextTokenizer.train(old, TEXTS).save(tmp_path / "text")
     config = tmp_path / "text" / "config.json"
-    content = json.loads(config.read_text())
+    content = json.loads(config.read_text(encoding="utf-8"))
     del content["type"]
-    config.write_text(json.dumps(content))
+    config.write_text(json.dumps(content), encoding="utf-8")
     assert TextTokenizer.load(tmp_path / "text").vocabulary == old
 
     entry = {"id": 1, "kind": "sequence", "vocabulary": "text", "max_tokens": 9, "value": {"type": "text"}}

@@ -191,7 +191,7 @@ def test_a_saved_tokenizer_is_complete_without_the_original(models: Any, tmp_pat
     other = sound_entry(tmp_path / "x", depth=1) if name == "dac" else picture_entry(tmp_path / "x")
     with pytest.raises(MaskweaveError, match=r"the entry of 'thing' has changed .* tokenizer\.external is"):
         ExternalGridTokenizer.load(tmp_path / "twice", other)
-    (tmp_path / "twice" / "config.json").write_text("{}")
+    (tmp_path / "twice" / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="is not the configuration of an external tokenizer in format 1"):
         ExternalGridTokenizer.load(tmp_path / "twice", modality)
 
@@ -249,7 +249,7 @@ def test_what_is_no_tokenizer_is_refused(models: Any, tmp_path: Path) -> None:
     refused("no such folder")
     (tmp_path / "model").mkdir()
     refused(r"has no config\.json; expected EnCodec, DAC, Mimi")
-    (tmp_path / "model" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     refused("expected weights in the format safetensors, found none")
     for pickled in ("pytorch_model.bin", "encoder.jit"):
         (tmp_path / "model" / pickled).write_bytes(b"\x80\x04")
@@ -262,7 +262,7 @@ def test_what_is_no_tokenizer_is_refused(models: Any, tmp_path: Path) -> None:
     refused("its weights lack .* of JanusVQVAE; choose a complete tokenizer")
     weights.write_bytes(b"damaged")
     refused("cannot be opened as JanusVQVAE of transformers; expected its config.json and safetensors weights")
-    (tmp_path / "model" / "config.json").write_text("{")
+    (tmp_path / "model" / "config.json").write_text("{", encoding="utf-8")
     refused(r"config\.json")
 
 
@@ -376,7 +376,7 @@ def raises(modality):
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module with a tokenizer of three tokens for a whole picture, the mean of each channel."""
-    (tmp_path / "own_tokenizer.py").write_text(OWN)
+    (tmp_path / "own_tokenizer.py").write_text(OWN, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "own_tokenizer", raising=False)
     monkeypatch.delenv("MASKWEAVE_ALLOW_CODE", raising=False)
@@ -399,7 +399,7 @@ def test_own_code_runs_only_if_it_is_allowed(own: str, tmp_path: Path, monkeypat
         _ = tokenizer.token_embeddings
     tokenizer.save(tmp_path / "saved")
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["config.json"]
-    saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text(encoding="utf-8"))
     assert saved["fingerprint"] == "means-8-joined-1", "compared before a warm start"
     with pytest.raises(MaskweaveError, match="runs only if you allow it"):
         ExternalGridTokenizer.load(tmp_path / "saved", modality)
@@ -411,7 +411,7 @@ def test_own_code_runs_only_if_it_is_allowed(own: str, tmp_path: Path, monkeypat
 
 def test_faults_of_own_code_are_told(own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKWEAVE_ALLOW_CODE", "1")
-    (tmp_path / "own_syntax.py").write_text("def x(:")
+    (tmp_path / "own_syntax.py").write_text("def x(:", encoding="utf-8")
     for place, problem in (
         ("python: own_tokenizer", r"expected python: package\.module:function"),
         ("python: not_there_at_all:x", "module not_there_at_all cannot be imported"),

@@ -29,7 +29,7 @@ def entry(name: str, folder: Path) -> Modality:
 
 def change_config(folder: Path, **more: Any) -> None:
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | more), encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["encodec", "dac", "mimi", "janus", "emu3"])
@@ -68,15 +68,15 @@ def test_weights_lie_in_the_folder(name: str, weights: str, tmp_path: Path) -> N
     index = folder / f"{weights}.safetensors.index.json"
     size = {"total_size": part.stat().st_size}
     for place in ("../outside.safetensors", str(tmp_path / "outside.safetensors"), "gone.safetensors", "", "..", 3):
-        index.write_text(json.dumps({"metadata": size, "weight_map": dict.fromkeys(keys, place)}))
+        index.write_text(json.dumps({"metadata": size, "weight_map": dict.fromkeys(keys, place)}), encoding="utf-8")
         with pytest.raises(
             MaskweaveError, match=rf"{re.escape(index.name)} names the file .*; expected names of safet"
         ):
             ExternalGridTokenizer.open(modality)
-    index.write_text("{}")
+    index.write_text("{}", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="has no weight_map"):
         ExternalGridTokenizer.open(modality)
-    index.write_text(json.dumps({"metadata": size, "weight_map": dict.fromkeys(keys, part.name)}))
+    index.write_text(json.dumps({"metadata": size, "weight_map": dict.fromkeys(keys, part.name)}), encoding="utf-8")
     assert ExternalGridTokenizer.open(modality).external.vocabulary_size == 16
 
 
@@ -85,7 +85,7 @@ def test_adapters_are_refused(name: str, tmp_path: Path) -> None:
     """transformers loads the adapter, from wherever the file says, if peft is installed."""
     getattr(tiny, name)(tmp_path / name)
     (tmp_path / name / "adapter_config.json").write_text(
-        '{"peft_type": "LORA", "base_model_name_or_path": "/elsewhere"}'
+        '{"peft_type": "LORA", "base_model_name_or_path": "/elsewhere"}', encoding="utf-8"
     )
     with pytest.raises(
         MaskweaveError, match=r"has adapter_config\.json, so transformers would load an adapter into it"

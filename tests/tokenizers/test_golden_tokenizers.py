@@ -118,7 +118,7 @@ def found(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [*GRIDS, *MORE, *HEADS])
 def test_networks_compute_what_is_stored(name: str) -> None:
-    assert_close(found(name), json.loads(STORED.read_text())[name], name)
+    assert_close(found(name), json.loads(STORED.read_text(encoding="utf-8"))[name], name)
 
 
 def test_means_and_deviations_of_parts() -> None:
@@ -128,4 +128,4 @@ def test_means_and_deviations_of_parts() -> None:
 
 if __name__ == "__main__":
     lines = [f"{json.dumps(name)}: {json.dumps(found(name))}" for name in [*GRIDS, *MORE, *HEADS]]
-    STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

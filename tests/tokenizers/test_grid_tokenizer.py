@@ -240,9 +240,9 @@ def test_load_refuses_other_weights(saved):
     ],
 )
 def test_load_refuses_other_configurations(saved, change, words):
-    config = json.loads((saved / "config.json").read_text())
+    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
     change(config)
-    (saved / "config.json").write_text(json.dumps(config))
+    (saved / "config.json").write_text(json.dumps(config), encoding="utf-8")
     message = refusal(saved)
     assert all(word in message for word in words) and "config.json" in message
 

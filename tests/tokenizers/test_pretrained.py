@@ -92,13 +92,13 @@ def test_the_settings_come_with_the_network(tiny_run: Path, tmp_path: Path) -> N
             catalog(pretrained, tokenizer=more)
     broken = tmp_path / "broken"
     shutil.copytree(tiny_run / "tokenizers" / "depth", broken)
-    (broken / "config.json").write_text("{}")
+    (broken / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"config\.json: is not the configuration of a tokenizer network"):
         catalog(str(broken))
-    content = json.loads((tiny_run / "tokenizers" / "depth" / "config.json").read_text())
+    content = json.loads((tiny_run / "tokenizers" / "depth" / "config.json").read_text(encoding="utf-8"))
     for grid in (5, None, ["a"]):
         content["modality"]["grid"] = grid
-        (broken / "config.json").write_text(json.dumps(content))
+        (broken / "config.json").write_text(json.dumps(content), encoding="utf-8")
         with pytest.raises(
             MaskweaveError, match=r"config\.json: modality\.grid is .*; expected a list of whole numbers"
         ):
@@ -115,22 +115,22 @@ def test_loading_a_bundle_looks_nowhere_else(
     monkeypatch.setattr("maskweave.modality.tokenizer.pretrained_settings", lambda *given: asked.append(given))
     bundle = shutil.copytree(tiny_run, tmp_path / "bundle", ignore=shutil.ignore_patterns("tokens", "checkpoints"))
     entries = bundle / "modalities.yaml"
-    original = entries.read_text()
+    original = entries.read_text(encoding="utf-8")
     content = yaml.safe_load(original)
     content["modalities"]["depth"]["tokenizer"] = {"pretrained": place}
-    entries.write_text(yaml.safe_dump(content))
+    entries.write_text(yaml.safe_dump(content), encoding="utf-8")
     message = rf"tokenizer\.pretrained is '{place}' without the settings of its network"
     with pytest.raises(MaskweaveError, match=message):
         maskweave.load(bundle)
-    entries.write_text(original)
+    entries.write_text(original, encoding="utf-8")
     modality = load_saved_catalog(bundle)["depth"]
     config = bundle / "tokenizers" / "depth" / "config.json"
-    saved = json.loads(config.read_text())
+    saved = json.loads(config.read_text(encoding="utf-8"))
     saved["modality"]["tokenizer"] = {"pretrained": place}
-    config.write_text(json.dumps(saved))
+    config.write_text(json.dumps(saved), encoding="utf-8")
     with pytest.raises(MaskweaveError, match=rf"config\.json: modality: {message}"):
         maskweave.load(bundle)
-    config.write_text(json.dumps({**saved, "format": 1}))
+    config.write_text(json.dumps({**saved, "format": 1}), encoding="utf-8")
     external = dataclasses.replace(modality, tokenizer=ExternalSpec("a/b", 4))
     with pytest.raises(MaskweaveError, match=message):
         ExternalGridTokenizer.load(config.parent, external)
@@ -166,8 +166,8 @@ def test_a_run_copies_it_and_needs_the_bundle_no_more(
     write_provenance(Provenance("cc0", "maskweave 0"), tmp_path / "older")
     entry = {"id": 9, "kind": "grid", "grid": [4, 6], "value": {"type": "image", "size": [32, 48], "channels": 3}}
     entries = {"rgb": {**entry, "tokenizer": {"pretrained": "older#tok_rgb"}}}
-    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump({"modalities": entries}))
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump({"modalities": entries}), encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert main(["recipe", "check", "recipe.yaml"]) == 0
     assert main(["run", "recipe.yaml", "--out", "run"]) == 0, capsys.readouterr().err
@@ -177,5 +177,7 @@ def test_a_run_copies_it_and_needs_the_bundle_no_more(
     assert bundle.tokenizers["rgb"].fingerprint == maskweave.load(tiny_run).tokenizers["tok_rgb"].fingerprint
     assert bundle.generate({}, ["rgb"])["rgb"].shape == (32, 48, 3)
     assert read_provenance(tmp_path / "run").origins == [Origin("tokenizers/rgb", "older", license="cc0")]
-    saved = json.loads((tmp_path / "run" / "tokenizers" / "rgb" / "config.json").read_text())["modality"]["tokenizer"]
+    saved = json.loads((tmp_path / "run" / "tokenizers" / "rgb" / "config.json").read_text(encoding="utf-8"))[
+        "modality"
+    ]["tokenizer"]
     assert saved["pretrained"] == "older#tok_rgb" and saved["trained_grid"] == [8, 8]

@@ -80,14 +80,14 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
         MaskweaveError, match="the entry of 'mass' has changed .* value.scale is 'log' there, 'linear' here"
     ):
         RuleTokenizer.load(tmp_path / "mass", changed)
-    (tmp_path / "mass" / "rules.json").write_text('{"bin_edges": 1}')
+    (tmp_path / "mass" / "rules.json").write_text('{"bin_edges": 1}', encoding="utf-8")
     with pytest.raises(MaskweaveError, match=r"rules.json: expected lists of numbers .*; make the tokenizer again"):
         RuleTokenizer.load(tmp_path / "mass", mass)
     (tmp_path / "mass" / "rules.json").unlink()
     with pytest.raises(MaskweaveError, match="rules.json is missing, so the tokenizer is incomplete"):
         RuleTokenizer.load(tmp_path / "mass", mass)
     tokenizer.save(tmp_path / "mass")
-    (tmp_path / "mass" / "config.json").write_text(json.dumps({"format": 9}))
+    (tmp_path / "mass" / "config.json").write_text(json.dumps({"format": 9}), encoding="utf-8")
     with pytest.raises(
         MaskweaveError, match="is not the configuration of a tokenizer by rules in format 1, found format 9"
     ):

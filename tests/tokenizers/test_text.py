@@ -152,14 +152,14 @@ def test_saves_and_loads(text, tmp_path):
 def test_damaged_files_are_refused(text, tmp_path):
     text.save(tmp_path / "text")
     file, config = tmp_path / "text" / "tokenizer.json", tmp_path / "text" / "config.json"
-    good, settings = file.read_text(), json.loads(config.read_text())
+    good, settings = file.read_text(encoding="utf-8"), json.loads(config.read_text(encoding="utf-8"))
     for content in ("{", "[]", "{}", json.dumps({**json.loads(good), "model": {"type": "WordPiece"}})):
-        file.write_text(content)
+        file.write_text(content, encoding="utf-8")
         with pytest.raises(MaskweaveError, match=r"tokenizer\.json"):
             TextTokenizer.load(tmp_path / "text")
-    file.write_text(good)
+    file.write_text(good, encoding="utf-8")
     for wrong in ({"sentinels": 9}, {"size": 200}, {"words": ["red cube", "horse"]}, {"values": {"v0": 80}}):
-        config.write_text(json.dumps({**settings, **wrong}))
+        config.write_text(json.dumps({**settings, **wrong}), encoding="utf-8")
         with pytest.raises(MaskweaveError, match="train it again"):
             TextTokenizer.load(tmp_path / "text")
     config.unlink()

@@ -47,7 +47,7 @@ def entry(folder: Path, grid: tuple[int, ...] = (6,), size: tuple[int, int] = (3
 
 def test_the_numbers_are_the_published_codes(case: tuple[Path, Any]) -> None:
     folder, expected = case
-    network = titok.open_titok(folder, json.loads((folder / "config.json").read_text()), "x").eval()
+    network = titok.open_titok(folder, json.loads((folder / "config.json").read_text(encoding="utf-8")), "x").eval()
     with torch.inference_mode():
         latents = network.latents(torch.from_numpy(expected["pictures"]).movedim(-1, 1) / 255)
         pixels = network.decode(torch.from_numpy(expected["codes"]))
@@ -141,9 +141,9 @@ def change(edit: Callable[[Any], Any]) -> Callable[[Path], None]:
     """Returns a function that changes the `config.json` of a folder."""
 
     def changed(folder: Path) -> None:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         edit(config)
-        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
     return changed
 

@@ -159,7 +159,7 @@ def train(folder: str, kind: str, batch_size: int, accumulate: int = 1, **change
         AdamW.step, preparing.State = step, State  # type: ignore[method-assign,misc]
         for name, function in own.items():
             setattr(dist, name, function)
-    (Path(folder) / f"calls-{connect('cpu').rank}.json").write_text(json.dumps(calls))
+    (Path(folder) / f"calls-{connect('cpu').rank}.json").write_text(json.dumps(calls), encoding="utf-8")
     if connect("cpu").is_main and gradients:
         save_file(gradients, Path(folder) / "gradients.safetensors")
 

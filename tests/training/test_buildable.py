@@ -32,7 +32,7 @@ def own_catalog(folder: Path, edit: Edit) -> str:
 
 def recipe(folder: Path, **changes: Any) -> Path:
     path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump({"catalog": "scenes", "data": {"samples": 10}, **changes}))
+    path.write_text(yaml.safe_dump({"catalog": "scenes", "data": {"samples": 10}, **changes}), encoding="utf-8")
     return path
 
 
@@ -115,7 +115,7 @@ def test_missing_folders_and_other_models_are_told(
         catalog=str(tmp_path / own),
         tokenizers__reuse=str(ready),
     )
-    (ready / "text" / "tokenizer.json").write_text("{}")
+    (ready / "text" / "tokenizer.json").write_text("{}", encoding="utf-8")
     refused("cannot be read as a tokenizer file", tokenizers__reuse=str(ready))
 
 

@@ -69,7 +69,7 @@ def damage_missing(path: Path) -> None:
 
 
 def damage_state(path: Path) -> None:
-    (path / "state.json").write_text('{"step": 20')
+    (path / "state.json").write_text('{"step": 20', encoding="utf-8")
 
 
 @pytest.mark.parametrize("damage", [damage_truncated, damage_missing, damage_state])

@@ -45,7 +45,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 def write(folder: Path, **changes) -> Path:
     path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump({**CONTENT, **changes}))
+    path.write_text(yaml.safe_dump({**CONTENT, **changes}), encoding="utf-8")
     return path
 
 
@@ -119,7 +119,7 @@ def test_the_encoder_is_probed_and_fine_tuned(run: Path, tmp_path: Path) -> None
 def test_the_report_says_what_was_compared(run: Path, tmp_path: Path) -> None:
     from maskweave.evaluate.report import make_report
 
-    page = make_report(shutil.copytree(run, tmp_path / "copy")).read_text()
+    page = make_report(shutil.copytree(run, tmp_path / "copy")).read_text(encoding="utf-8")
     assert "16 samples at a time" in page
 
 

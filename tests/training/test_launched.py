@@ -28,7 +28,8 @@ def write_transfer(folder: Path, start: Path, target: str) -> Path:
     path = folder / "transfer.yaml"
     data, train = "{source: scenes, samples: 16, validation: 8}", "{steps: 3, batch_size: 4, log_every: 1}"
     path.write_text(
-        f"start: {start}\ninputs: [rgb]\ntarget: {target}\ndata: {data}\nhead: {{width: 16}}\ntrain: {train}\n"
+        f"start: {start}\ninputs: [rgb]\ntarget: {target}\ndata: {data}\nhead: {{width: 16}}\ntrain: {train}\n",
+        encoding="utf-8",
     )
     return path
 
@@ -63,7 +64,7 @@ sys.exit(main(sys.argv[1:]))
 
 def start_ranks(code: str, folder: Path) -> "list[subprocess.Popen[str]]":
     """Starts an import in two processes, without torchrun."""
-    (folder / "t.csv").write_text("title,n\n" + "".join(f"number {i},{i}\n" for i in range(8)))
+    (folder / "t.csv").write_text("title,n\n" + "".join(f"number {i},{i}\n" for i in range(8)), encoding="utf-8")
     options = ["--shard-size=2", "--fields={caption: title}"]
     words = [sys.executable, "-c", code, "data", "import", str(folder / "t.csv"), str(folder / "out"), *options]
     shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
@@ -160,7 +161,8 @@ def test_each_stage_under_torchrun_gives_the_files_of_one_process(tmp_path: Path
     features = tmp_path / "features.yaml"
     features.write_text(
         "catalog: scenes-global\nmodalities: [rgb, caption, global]\n"
-        "data: {source: scenes, sidecar: SIDECAR, samples: 12, validation: 4, shard_size: 5}\n"
+        "data: {source: scenes, sidecar: SIDECAR, samples: 12, validation: 4, shard_size: 5}\n",
+        encoding="utf-8",
     )
     encoder = str(save(m3ae_bundle(width=128), tmp_path / "m3ae"))
     transfer = write_transfer(tmp_path, tmp_path / "two" / "run", target="depth")
@@ -182,7 +184,7 @@ def test_each_stage_under_torchrun_gives_the_files_of_one_process(tmp_path: Path
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "features.yaml").write_text(
-            features.read_text().replace("SIDECAR", str(tmp_path / name / "sidecar"))
+            features.read_text(encoding="utf-8").replace("SIDECAR", str(tmp_path / name / "sidecar")), encoding="utf-8"
         )
     for alone, together in zip(commands(tmp_path / "one"), commands(tmp_path / "two"), strict=True):
         out, err = (started := torchrun(2, *together)).communicate(timeout=300)
@@ -201,4 +203,6 @@ def test_each_stage_under_torchrun_gives_the_files_of_one_process(tmp_path: Path
     for words in commands(tmp_path)[3:6]:
         assert main([word.replace(str(tmp_path / "run"), str(again)) for word in words]) == 0
     for made in ("evaluation.json", "probe.json"):
-        assert (again / made).read_text() == (two / "run" / made).read_text(), "the scores of one process"
+        assert (again / made).read_text(encoding="utf-8") == (two / "run" / made).read_text(encoding="utf-8"), (
+            "the scores of one process"
+        )

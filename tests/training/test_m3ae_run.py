@@ -40,7 +40,7 @@ CONTENT = {
 
 def write(folder: Path, **changes) -> Path:
     path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump({**CONTENT, **changes}))
+    path.write_text(yaml.safe_dump({**CONTENT, **changes}), encoding="utf-8")
     return path
 
 
@@ -81,14 +81,14 @@ def test_the_saved_model_is_the_trained_one(run: Path) -> None:
     catalog = load_saved_catalog(run)
     model = load_model(run, catalog)
     assert isinstance(model, M3AE) and not model.training and model.config.width == 32
-    assert json.loads((run / "model" / "config.json").read_text())["family"] == "m3ae"
+    assert json.loads((run / "model" / "config.json").read_text(encoding="utf-8"))["family"] == "m3ae"
 
 
 def test_the_report_shows_what_is_restored(run: Path, tmp_path: Path) -> None:
     from maskweave.evaluate.report import make_report
 
     copy = shutil.copytree(run, tmp_path / "copy")
-    page = make_report(copy).read_text()
+    page = make_report(copy).read_text(encoding="utf-8")
     assert page.count('alt="restored"') == page.count('alt="attention"') == 1
     assert "75% of patches, 50% of sequences" in page
     assert {path.name for path in (copy / "sheets").iterdir()} == {"restored.png", "attention.png"}

@@ -15,7 +15,7 @@ def test_what_was_written_is_read_and_a_torn_end_passed_over(tmp_path: Path) -> 
     with MetricsLog(tmp_path, step=0) as log:
         for step in (1, 2):
             log.write(step, "train", {"loss": float("nan") if step == 2 else 0.5})
-    with open(tmp_path / FILE, "a") as file:
+    with open(tmp_path / FILE, "a", encoding="utf-8") as file:
         file.write('{"step": 3, "split": "tr')
     assert read_metrics(tmp_path) == [
         {"step": 1, "split": "train", "loss": 0.5},
@@ -28,7 +28,7 @@ def test_what_was_written_is_read_and_a_torn_end_passed_over(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("line", ["", "null", "[]", '{"loss": 1}', '{"step": "1", "split": "train"}', "[" * 100_000])
 def test_lines_that_are_none_are_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / FILE).write_text(f'{line}\n{{"step": 1, "split": "train"}}\n')
+    (tmp_path / FILE).write_text(f'{line}\n{{"step": 1, "split": "train"}}\n', encoding="utf-8")
     with pytest.warns(UserWarning, match="line 1 is not a line of metrics"):
         assert read_metrics(tmp_path) == [{"step": 1, "split": "train"}]
 

@@ -66,7 +66,7 @@ def recipe(folder: Path, shards: Path, **changes: Any) -> Recipe:
         "words": {"source": str(shards / "texts")},
     }
     path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump({**CONTENT, "data": {**CONTENT["data"], "mix": mix}}))
+    path.write_text(yaml.safe_dump({**CONTENT, "data": {**CONTENT["data"], "mix": mix}}), encoding="utf-8")
     return load_recipe(path, changes)
 
 
@@ -120,10 +120,10 @@ def test_it_is_scored_and_shown_on_samples_that_have_the_inputs(run: Path, tmp_p
     copy = shutil.copytree(run, tmp_path / "copy")
     rows = evaluate(load(copy), copy)
     assert {row.samples for row in rows} == {6}
-    page = make_report(copy).read_text()
+    page = make_report(copy).read_text(encoding="utf-8")
     assert "photos (75%): 31; words (25%): 87" in page
     shutil.rmtree(copy / "tokens")
-    assert "photos (75%): all; words (25%): all" in make_report(copy).read_text()
+    assert "photos (75%): all; words (25%): all" in make_report(copy).read_text(encoding="utf-8")
 
 
 def test_how_many_samples_each_has_is_told(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +143,7 @@ def test_texts_that_are_not_restored_are_told(shards: Path, tmp_path: Path, caps
 
     for i, text in enumerate(("a cube", "a cone", "Ein Würfel", "Zwei Würfel")):
         (tmp_path / "files" / "caption").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "files" / "caption" / f"{i}.txt").write_text(text)
+        (tmp_path / "files" / "caption" / f"{i}.txt").write_text(text, encoding="utf-8")
     import_folders(tmp_path / "files", tmp_path / "odd", load_catalog("scenes").subset(["caption"]))
     odd = {"source": str(tmp_path / "odd"), "weight": 1}
     wanted = recipe(tmp_path, shards, **{"data.mix.words": odd, "data.validation": 4})

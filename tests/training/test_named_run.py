@@ -33,7 +33,7 @@ evaluate: {samples: 3, requests: [{inputs: [rgb], targets: [caption]}]}
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "own.yaml"
-    path.write_text(RECIPE)
+    path.write_text(RECIPE, encoding="utf-8")
     return path
 
 

@@ -65,7 +65,7 @@ def nodes() -> Iterator[None]:
 
 def program(folder: Path) -> str:
     path = folder / "program.py"
-    path.write_text(PROGRAM)
+    path.write_text(PROGRAM, encoding="utf-8")
     return str(path)
 
 

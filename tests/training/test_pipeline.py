@@ -145,12 +145,12 @@ def test_claiming_a_folder(tmp_path: Path) -> None:
 
 def test_too_few_steps_are_refused_before_the_recipe_is_written(tiny_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(tiny_run, tmp_path / "run")
-    before = (run / "recipe.yaml").read_text()
+    before = (run / "recipe.yaml").read_text(encoding="utf-8")
     recipe = load_recipe(run / "recipe.yaml")
     short = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, steps=1))
     with pytest.raises(MaskweaveError, match=r"the checkpoint is at step \d+, but train.steps is 1; raise train.steps"):
         claim(short, run)
-    assert (run / "recipe.yaml").read_text() == before
+    assert (run / "recipe.yaml").read_text(encoding="utf-8") == before
 
 
 def test_what_a_killed_process_left_aside_is_removed(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ train: {steps: 20, batch_size: 4, log_every: 1, checkpoint_every: 4, validate_ev
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training in two processes without faults."""
     folder = tmp_path_factory.mktemp("together")
-    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     for stage in ("tokenizer", "tokenize", "train"):
         assert main([stage, str(folder / "recipe.yaml"), "--out", str(folder / "run")]) == 0
     return folder

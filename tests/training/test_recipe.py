@@ -23,7 +23,7 @@ BASE: dict[str, Any] = {"catalog": "scenes", "data": {"samples": 10}}
 
 def recipe(folder: Path, **changes: Any) -> Path:
     path = folder / "own.yaml"
-    path.write_text(yaml.safe_dump({**BASE, **changes}))
+    path.write_text(yaml.safe_dump({**BASE, **changes}), encoding="utf-8")
     return path
 
 
@@ -31,7 +31,7 @@ def test_a_short_recipe_is_complete_with_defaults(tmp_path: Path) -> None:
     found = load_recipe(recipe(tmp_path))
     assert found.data.samples == 10 and found.data.source == "scenes" and found.model.size == "nano"
     again = tmp_path / "again.yaml"
-    again.write_text(yaml.safe_dump(plain(found)))
+    again.write_text(yaml.safe_dump(plain(found)), encoding="utf-8")
     assert load_recipe(again) == found
 
 
@@ -54,7 +54,7 @@ def test_several_data_sets(tmp_path: Path) -> None:
     mix = {"a": {"source": "/x", "weight": 3}, "b": {"source": "scenes", "samples": 5, "sidecar": "/y"}}
     found = load_recipe(recipe(tmp_path, data={"mix": mix, "validation": 8, "seed": 2}))
     again = tmp_path / "again.yaml"
-    again.write_text(yaml.safe_dump(plain(found), sort_keys=False))
+    again.write_text(yaml.safe_dump(plain(found), sort_keys=False), encoding="utf-8")
     assert load_recipe(again) == found
     assert found.data.weights == {"a": 3, "b": 1}
     assert held_out_seed(found) is None, "one of them is a fixed data set"
@@ -73,12 +73,15 @@ def test_several_data_sets(tmp_path: Path) -> None:
 def test_a_recipe_includes_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = yaml.safe_dump(load_catalog("scenes").subset(["depth", "rgb"]).to_plain())
     (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "own-catalog.yaml").write_text(content)
+    (tmp_path / "base" / "own-catalog.yaml").write_text(content, encoding="utf-8")
     base = recipe(
         tmp_path / "base", catalog="own-catalog.yaml", train={"steps": 5, "batch_size": 3, "betas": [0.8, 0.9]}
     )
     over = tmp_path / "over.yaml"
-    over.write_text(yaml.safe_dump({"include": "base/own.yaml", "train": {"steps": 7, "betas": [0.5, 0.6]}, "seed": 3}))
+    over.write_text(
+        yaml.safe_dump({"include": "base/own.yaml", "train": {"steps": 7, "betas": [0.5, 0.6]}, "seed": 3}),
+        encoding="utf-8",
+    )
     monkeypatch.chdir(tmp_path / "base")
     found = load_recipe(over, {"train.batch_size": 4})
     assert (found.train.steps, found.train.batch_size, found.train.betas, found.seed) == (7, 4, (0.5, 0.6), 3)
@@ -89,7 +92,7 @@ def test_a_recipe_includes_another(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("gone.yaml", "no such file"),
         (3, "expected the path of a .yaml recipe"),
     ):
-        over.write_text(yaml.safe_dump({"include": name}))
+        over.write_text(yaml.safe_dump({"include": name}), encoding="utf-8")
         with pytest.raises(MaskweaveError, match=words):
             load_recipe(over)
 
@@ -97,13 +100,13 @@ def test_a_recipe_includes_another(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_catalog_lies_beside_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     content = yaml.safe_dump(load_catalog("scenes").subset(["depth"]).to_plain())
-    (tmp_path / "here" / "own-catalog.yaml").write_text(content)
+    (tmp_path / "here" / "own-catalog.yaml").write_text(content, encoding="utf-8")
     path = recipe(tmp_path / "here", catalog="own-catalog.yaml")
     monkeypatch.chdir(tmp_path)
     found = load_recipe(path.relative_to(tmp_path))
     assert list(found.load_catalog()) == ["depth"]
     moved = tmp_path / "copy.yaml"  # as a run's recipe.yaml is
-    moved.write_text(yaml.safe_dump(plain(found)))
+    moved.write_text(yaml.safe_dump(plain(found)), encoding="utf-8")
     assert load_recipe(moved) == found
     typed = load_recipe(recipe(tmp_path / "here", catalog="gone.yaml"), {"catalog": "here/own-catalog.yaml"})
     assert typed == found, "what is typed is a path from the working folder"
@@ -140,7 +143,7 @@ def test_old_keys_of_overrides_entries_and_transfers_name_the_new_ones(tmp_path:
     with pytest.raises(MaskweaveError, match="the key 'drawing' is now 'model.masking'"):
         load_recipe(recipe(tmp_path), {"drawing.input_tokens": 3})
     entries = yaml.safe_dump(load_catalog("scenes").subset(["depth"]).to_plain())
-    (tmp_path / "old.yaml").write_text(entries.replace("quantizer", "quantiser"))  # codespell:ignore
+    (tmp_path / "old.yaml").write_text(entries.replace("quantizer", "quantiser"), encoding="utf-8")  # codespell:ignore
     with pytest.raises(
         MaskweaveError,
         match="'depth': the key 'tokenizer.quantiser' is now 'tokenizer.quantizer'",  # codespell:ignore

@@ -48,7 +48,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_run_goes_on_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> None:
     killed = train_in_a_process(tmp_path, at=35, send=int(signal.SIGKILL))
     assert killed.returncode == -signal.SIGKILL and numbers(tmp_path)[-1]["step"] == 33, "past the checkpoint at 30"
-    with open(tmp_path / "metrics.jsonl", "a") as file:
+    with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 36, "spl')  # killed in the middle of a line
     result = train(tmp_path, workers=2)  # processes that prepare batches change nothing
     assert result.resumed_from == 30
@@ -65,7 +65,7 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(uninterrupted: Path, t
     assert "Interrupted" in errors and "resume with: maskweave-go-on" in errors
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
     assert f"the checkpoint is {checkpoint}" in errors
-    assert json.loads((checkpoint / "state.json").read_text())["step"] == 7
+    assert json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["step"] == 7
     assert "stopped after step 7 of 60" in errors and train(tmp_path).resumed_from == 7
     assert numbers(tmp_path) == numbers(uninterrupted)
 

@@ -61,7 +61,7 @@ def recipe(**changes: Any) -> Recipe:
 
 def begin(folder: Path) -> None:
     (folder / "tokenizers" / "depth").mkdir(parents=True)
-    (folder / "tokenizers" / "depth" / "config.json").write_text("{}")
+    (folder / "tokenizers" / "depth" / "config.json").write_text("{}", encoding="utf-8")
 
 
 def keys(content: Any, prefix: str = "") -> Iterator[str]:
@@ -112,7 +112,7 @@ def test_a_training_that_resumes_tells_of_its_settings_itself(
     train(tmp_path, steps=10)  # the model's
     finished, begun = (tmp_path / "tokenizers" / name for name in ("depth", "edges"))
     train(finished, steps=10)
-    (finished / "config.json").write_text("{}")
+    (finished / "config.json").write_text("{}", encoding="utf-8")
     capsys.readouterr()
     claim(recipe(train__log_every=7, tokenizers__train__log_every=8, data__workers=2, **own), tmp_path)
     said = capsys.readouterr().out
@@ -249,7 +249,7 @@ def test_a_folder_in_which_nothing_was_made_takes_another_recipe(
     for made in ("tokens/train/index.json", "checkpoints/step-00000001/state.json", "model/config.json"):
         path = run / made
         path.parent.mkdir(parents=True)
-        path.write_text("{}")
+        path.write_text("{}", encoding="utf-8")
         with pytest.raises(MaskweaveError, match=r"another recipe \(data.seed differ\)"):
             claim(dataclasses.replace(changed, data=DataSettings(samples=16, seed=4)), run)
         path.unlink()

@@ -181,7 +181,8 @@ def test_a_run_and_a_transfer_of_a_divided_model(tmp_path: Path) -> None:
     transfer = tmp_path / "transfer.yaml"
     data, options = "{source: scenes, samples: 16, validation: 8}", "{steps: 3, batch_size: 4, log_every: 1}"
     transfer.write_text(
-        f"start: {tmp_path / 'fsdp'}\ninputs: [rgb]\ntarget: depth\ndata: {data}\nhead: {{width: 16}}\ntrain: {options}\n"
+        f"start: {tmp_path / 'fsdp'}\ninputs: [rgb]\ntarget: depth\ndata: {data}\nhead: {{width: 16}}\ntrain: {options}\n",
+        encoding="utf-8",
     )
     for parallel in ("fsdp", "ddp"):
         for command, file, name in (("run", recipe, parallel), ("transfer", transfer, f"transfer-{parallel}")):
@@ -191,7 +192,10 @@ def test_a_run_and_a_transfer_of_a_divided_model(tmp_path: Path) -> None:
     for name in ("", "transfer-"):
         found = [losses(tmp_path / f"{name}{parallel}") for parallel in ("fsdp", "ddp")]
         assert len(found[0]) > 3 and found[0] == pytest.approx(found[1], abs=1e-4)
-        rows = [json.loads((tmp_path / f"{name}{p}" / "evaluation.json").read_text()) for p in ("fsdp", "ddp")]
+        rows = [
+            json.loads((tmp_path / f"{name}{p}" / "evaluation.json").read_text(encoding="utf-8"))
+            for p in ("fsdp", "ddp")
+        ]
         assert len(rows[0]) == len(rows[1]) > 0
     one, two = (load_file(tmp_path / p / "model" / "model.safetensors") for p in ("fsdp", "ddp"))
     assert one.keys() == two.keys() and all(torch.allclose(t, two[n], atol=1e-3) for n, t in one.items())

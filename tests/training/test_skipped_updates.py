@@ -158,7 +158,7 @@ def test_updates_without_targets_are_skipped_and_counted(tmp_path: Path) -> None
     assert [line["loss"] is not None for line in lines] == [True, False, True, False, True]
     assert lines[-1]["skipped/without_targets"] == 2
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
-    assert json.loads((checkpoint / "state.json").read_text())["skipped"]["without_targets"] == 2
+    assert json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["skipped"]["without_targets"] == 2
 
 
 def test_a_training_without_targets_says_what_to_do(tmp_path: Path) -> None:

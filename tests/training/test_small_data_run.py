@@ -44,6 +44,6 @@ def test_a_run_with_everything_for_small_data(
         assert (end["step"], end["best_step"], end["last_step"]) == (6, 2, last)
     told = "advice: stopped early at step 6 of 40: the validation loss was lowest"
     assert told in out and "advice: tokenizer depth: stopped early at step 6 of 12" in out
-    assert "stopped early at step 6 of 40" in (folder / "report.html").read_text()
+    assert "stopped early at step 6 of 40" in (folder / "report.html").read_text(encoding="utf-8")
     assert main(["run", str(tmp_path / "recipe.yaml"), "--out", str(folder)]) == 0
     assert "already finished" in capsys.readouterr().out

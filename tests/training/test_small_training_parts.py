@@ -228,7 +228,7 @@ def test_splits_are_recorded_by_their_hash(tmp_path: Path) -> None:
     claim_splits(run, {"data": {"split": {"file": str(tmp_path / "none")}}}, True)
     claim_splits(run, {}, True)
     assert not (run / "splits.json").exists()
-    (tmp_path / "a").write_text("abc")
+    (tmp_path / "a").write_text("abc", encoding="utf-8")
     recipe = {"data": {"split": {"file": str(tmp_path / "a")}, "mix": {"x": {"split": None}}}}
     claim_splits(run, recipe, True)
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc", from FIPS 180-2

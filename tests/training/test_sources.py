@@ -24,7 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in NAMES:
         path = root / "files" / "caption" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+        path.write_text(name, encoding="utf-8")
     import_folders(root / "files", root / "shards", load_catalog("photos"), shard_size=16)
     return root / "shards"
 
@@ -58,7 +58,8 @@ def test_the_split_of_a_recipe(data: Path, tmp_path: Path, monkeypatch: pytest.M
     assert texts(recipe(tmp_path, data, data__split__by="order"), "validation") == NAMES[-8:]
     assert texts(recipe(tmp_path, data, data__split__by="order"), "validation", samples=3) == NAMES[-8:-5]
     (tmp_path / "split.csv").write_text(
-        "name,part\n" + "".join(f"{n},{'validation' if i % 5 == 0 else 'train'}\n" for i, n in enumerate(NAMES))
+        "name,part\n" + "".join(f"{n},{'validation' if i % 5 == 0 else 'train'}\n" for i, n in enumerate(NAMES)),
+        encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
     listed = recipe(tmp_path, data, data__split__file="split.csv")
@@ -90,7 +91,7 @@ def test_runs_of_earlier_versions_keep_their_held_out_samples(data: Path, tmp_pa
     wanted, run = recipe(tmp_path, data), tmp_path / "run"
     claim(wanted, run)
     (run / "tokenizers" / "text").mkdir(parents=True)
-    (run / "tokenizers" / "text" / "config.json").write_text("{}")
+    (run / "tokenizers" / "text" / "config.json").write_text("{}", encoding="utf-8")
     old = read_yaml(run / "recipe.yaml")
     del old["data"]["split"]
     write_yaml(run / "recipe.yaml", old)

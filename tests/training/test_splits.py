@@ -131,7 +131,7 @@ def test_every_run_reports_its_pace(root: Path) -> None:
 def test_processes_do_not_talk_in_every_step(root: Path) -> None:
     """Besides the gradients, which DDP sends by itself."""
     for rank in (0, 1):
-        calls = json.loads((root / "quiet" / f"calls-{rank}.json").read_text())
+        calls = json.loads((root / "quiet" / f"calls-{rank}.json").read_text(encoding="utf-8"))
         agreements, of_metrics, at_the_ends = 32 // 8, 2 * 2, 4
         assert calls.count("all_reduce") <= agreements + of_metrics + at_the_ends
         assert calls.count("all_gather") <= 2 * 7, (

@@ -264,9 +264,9 @@ def test_other_tokenizers_are_told(tmp_path: Path) -> None:
         for m in names.values():
             place = tmp_path / side / (m.vocabulary or m.name)
             place.mkdir(parents=True)
-            (place / ("tokenizer.json" if m.vocabulary else "model.safetensors")).write_text("same")
+            (place / ("tokenizer.json" if m.vocabulary else "model.safetensors")).write_text("same", encoding="utf-8")
     assert other_tokenizers(ours, tmp_path / "ours", tmp_path / "theirs") == []
-    (tmp_path / "ours" / "codes" / "model.safetensors").write_text("else")
+    (tmp_path / "ours" / "codes" / "model.safetensors").write_text("else", encoding="utf-8")
     (notes,) = other_tokenizers(ours, tmp_path / "ours", tmp_path / "theirs")
     assert notes.startswith("codes: other tokenizers than") and "tokenizers.reuse: " in notes
 
@@ -283,14 +283,16 @@ def test_other_external_tokenizers_are_told(tmp_path: Path) -> None:
     def write(side: Path, fingerprint: str | None, **files: str) -> None:
         shutil.rmtree(side, ignore_errors=True)
         (side / "external").mkdir(parents=True)
-        (side / "config.json").write_text(json.dumps({"fingerprint": fingerprint} if fingerprint else {}))
+        (side / "config.json").write_text(
+            json.dumps({"fingerprint": fingerprint} if fingerprint else {}), encoding="utf-8"
+        )
         for name, text in files.items():
-            (side / "external" / f"{name}.safetensors").write_text(text)
+            (side / "external" / f"{name}.safetensors").write_text(text, encoding="utf-8")
 
     write(sides[0], "a")
     assert not told(), "the bundle has no such tokenizer"
     write(sides[1], None)
-    (sides[1] / "model.safetensors").write_text("trained")
+    (sides[1] / "model.safetensors").write_text("trained", encoding="utf-8")
     assert told(), "a network instead of code"
     for fingerprint, expected in (("a", False), ("b", True), (None, False)):
         write(sides[1], fingerprint)
@@ -303,6 +305,6 @@ def test_other_external_tokenizers_are_told(tmp_path: Path) -> None:
 
 
 def test_a_published_checkpoint_has_to_be_imported_first(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MaskweaveError, match="maskweave import 4m"):
         warm_start(FourM(tiny(), CONFIG), tiny(), tmp_path)

@@ -52,5 +52,5 @@ def write_recipe(folder: Path, start: Path, **changes: Any) -> Path:
         **changes,
     }
     path = folder / "transfer.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path

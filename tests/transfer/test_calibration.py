@@ -60,7 +60,7 @@ def own_source(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_intervals_of_an_overfitted_head_hold_what_they_say(
     start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}), encoding="utf-8")
     coverage = {}
     for share in (0.0, 0.25):
         path = write_recipe(
@@ -70,7 +70,9 @@ def test_intervals_of_an_overfitted_head_hold_what_they_say(
         )  # fmt: skip
         run = tmp_path / f"run-{share}"
         run_transfer(load_transfer(path), run)
-        rows = {row["metric"]: row["value"] for row in json.loads((run / "evaluation.json").read_text())}
+        rows = {
+            row["metric"]: row["value"] for row in json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+        }
         coverage[share] = rows["coverage of 90%"]
     told = capsys.readouterr().out
     assert "calibration: predicted standard deviations are multiplied by " in told and "of 20 training examples" in told
@@ -87,7 +89,7 @@ def test_a_divided_model_goes_from_main_memory_to_its_device(
     def reached(first: Any, *others: Any) -> None:
         raise Reached(next(first.parameters()).device if step == "calibrate" else others[0])
 
-    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}), encoding="utf-8")
     path = write_recipe(
         tmp_path, start, target="level", catalog=str(tmp_path / "more.yaml"), head={"calibrate": share},
         data={"source": "python: test_calibration:Noisy", "validation": 160}, train={"steps": 1, "batch_size": 4, "device": "cpu"},
@@ -111,7 +113,7 @@ def test_the_factor_is_that_of_conformal_prediction() -> None:
 
 def test_deviations_below_the_least_one_are_calibrated(start: Path, tmp_path: Path) -> None:
     """The factor lifts them to where they hold 90%, not only to the least deviation."""
-    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}), encoding="utf-8")
     path = write_recipe(
         tmp_path, start, target="level", catalog=str(tmp_path / "more.yaml"),
         data={"source": "python: test_calibration:Noisy", "validation": 40},

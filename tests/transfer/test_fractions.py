@@ -41,16 +41,16 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["transfer", str(recipe), "--fractions", "0.25,1", "--out", str(out)]) == 0
     table = capsys.readouterr().out
     assert "0.25 (10)" in table and "1 (40)" in table and "accuracy" in table
-    points = json.loads((out / "fractions.json").read_text())
+    points = json.loads((out / "fractions.json").read_text(encoding="utf-8"))
     assert [p["examples"] for p in points] == [10, 40] and set(points[0]["scores"]) == {"accuracy"}
-    stored = json.loads((out / "fraction-0.25" / "evaluation.json").read_text())
+    stored = json.loads((out / "fraction-0.25" / "evaluation.json").read_text(encoding="utf-8"))
     assert stored[0]["value"] == points[0]["scores"]["accuracy"]
     assert Image.open(out / "fractions.png").width > 100
     words = ["probe", str(start), str(folder), "--inputs", "rgb", "--validation", "8", "--fractions", "0.25,1"]
     assert main(words) == 0
     table = capsys.readouterr().out
     assert "linear-probe accuracy" in table and "0.25 (10)" in table
-    points = json.loads((start / "fractions.json").read_text())
+    points = json.loads((start / "fractions.json").read_text(encoding="utf-8"))
     assert points[1]["scores"]["linear-probe accuracy"] == 1.0
 
 
@@ -59,5 +59,5 @@ def test_a_constant_without_a_score_is_null_in_the_file(tmp_path: Path) -> None:
         return EvaluationRow(["rgb"], "count", metric, "lower", 0.5, constant, 0.0, 8, 0)
 
     write_curve([CurvePoint(0.1, 4, [row("MAE", 2.5), row("NLL", float("nan"))])], tmp_path)
-    (point,) = json.loads((tmp_path / "fractions.json").read_text())
+    (point,) = json.loads((tmp_path / "fractions.json").read_text(encoding="utf-8"))
     assert point["constants"] == {"MAE": 2.5, "NLL": None} and point["scores"] == {"MAE": 0.5, "NLL": 0.5}

@@ -328,10 +328,10 @@ def test_arkitscenes(start: Path, tmp_path: Path) -> None:
     for fold in ("Training", "Validation"):
         write_scan(tmp_path / fold / "scan", scenes, [0, 1, 2, 3], 0.7)
         path = tmp_path / fold / "scan" / "scan_3dod_annotation.json"
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         for box in content["data"]:
             box["label"] = labels[box["label"]]
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
     rows, model = fine_tuned(start, "arkitscenes", tmp_path, steps=150)
     scores = {row.metric: row for row in rows}
     assert scores["AP3D"].samples == 4 and scores["AP3D"].inputs == ["rgb@224"]
@@ -364,7 +364,7 @@ def test_imagenet_finetune(name: str, start: Path, tmp_path: Path) -> None:
 def test_every_suite_of_a_paper_tells_its_protocol_and_figures(name: str) -> None:
     suite = load_suite(name)
     assert suite.needs_path and len(suite.protocol) > 100 and "not stated" in suite.protocol.lower()
-    header = (FOLDER / f"{name}.yaml").read_text().split("\ndata:")[0]
+    header = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").split("\ndata:")[0]
     assert f"--suite {name} --data PATH" in header and "# PATH: " in header
     for published in suite.published:
         assert "arXiv" in published.paper and published.figures and not set(published.here) - set(published.figures)
@@ -405,7 +405,7 @@ def test_the_command(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*words, "--data", str(tmp_path / "data"), "--ensemble", "2", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
     assert "4M-21 XL" in said and "0.680" in said and "MAE" in said
-    assert json.loads((folder / "suite-diode-depth.json").read_text())[0]["samples"] == 2
+    assert json.loads((folder / "suite-diode-depth.json").read_text(encoding="utf-8"))[0]["samples"] == 2
     assert main(words) == 1
     assert "give it with --data" in capsys.readouterr().err
     assert main([*words, "--data", str(tmp_path / "data"), "--names", "tok_depth@224=depth"]) == 1

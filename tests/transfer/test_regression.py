@@ -364,14 +364,17 @@ def test_a_metadata_key_from_recipe_to_distribution(form: str, start: Path, tmp_
     (value,) = model.predict([sample])
     (distribution,) = model.predict([sample], distributions=True)
     assert isinstance(distribution, NumberDistribution) and value == distribution.value
-    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())[0]["target"] == "metadata brightness"
+    assert (
+        json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))[0]["target"]
+        == "metadata brightness"
+    )
 
 
 def test_a_probe_of_numbers(start: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The brightness of a picture is its mean: statistics tell it, features of random weights hardly."""
     words = ["probe", str(start), "scenes", "--inputs", "rgb", "--samples", "60", "--validation", "20"]
     assert main([*words, "--target", "metadata", "--label", "brightness"]) == 0
-    rows = {row["metric"]: row for row in json.loads((start / "probe.json").read_text())}
+    rows = {row["metric"]: row for row in json.loads((start / "probe.json").read_text(encoding="utf-8"))}
     assert (
         rows["linear-probe R²"]["value"] > 0.95
         and rows["linear-probe MAE"]["value"] < rows["linear-probe MAE"]["constant"]
@@ -379,7 +382,7 @@ def test_a_probe_of_numbers(start: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert {"linear-probe NLL", "linear-probe coverage of 90%", "20-nearest-neighbor MAE"} <= {*rows}
     assert "20-nearest-neighbor NLL" not in rows
     assert main([*words, "--target", "metadata", "--label", "brightness", "--statistics", "false"]) == 0
-    without = {row["metric"]: row for row in json.loads((start / "probe.json").read_text())}
+    without = {row["metric"]: row for row in json.loads((start / "probe.json").read_text(encoding="utf-8"))}
     assert without["linear-probe MAE"]["value"] > rows["linear-probe MAE"]["value"]
 
 
@@ -420,7 +423,7 @@ class Curves:
 def test_vectors_and_curves_are_targets(
     target: str, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}), encoding="utf-8")
     monkeypatch.syspath_prepend(Path(__file__).parent)
     changes = {"target": target, "catalog": str(tmp_path / "more.yaml")}
     data = {"source": "python: test_regression:Curves", "validation": 8}
@@ -437,13 +440,13 @@ def test_vectors_and_curves_are_targets(
 def test_a_probe_of_a_target_that_only_the_catalog_has(
     start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}), encoding="utf-8")
     monkeypatch.syspath_prepend(Path(__file__).parent)
     words = ["probe", str(start), "python: test_regression:Curves", "--inputs", "rgb"]
     assert main([*words, "--target", "summary"]) == 1
     assert "unknown modality 'summary'" in capsys.readouterr().err
     assert main([*words, "--target", "summary", "--catalog", str(tmp_path / "more.yaml")]) == 0
-    written = json.loads((start / "probe.json").read_text())
+    written = json.loads((start / "probe.json").read_text(encoding="utf-8"))
     assert {row["samples"] for row in written} == {8}, "a fifth of 40 samples"
     rows = {row["metric"]: row["value"] for row in written}
     assert rows["linear-probe R²"] > 0.95 and "20-nearest-neighbor NLL" not in rows
@@ -472,7 +475,7 @@ class Plain:
 
 
 def test_unknown_features_count_as_those_of_the_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}), encoding="utf-8")
     monkeypatch.syspath_prepend(Path(__file__).parent)
     data = TransferData(source="python: test_regression:Ended", validation=8, split=Split(by="order"))
     parts = open_examples(data, load_catalog(str(tmp_path / "more.yaml")), ["curve"], "summary", "")
@@ -486,7 +489,7 @@ def test_unknown_features_count_as_those_of_the_training(monkeypatch: pytest.Mon
 
 
 def test_groups_share_a_part_and_a_fold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}))
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"modalities": NEW}), encoding="utf-8")
     monkeypatch.syspath_prepend(Path(__file__).parent)
     data = TransferData(source="python: test_regression:Curves", validation=10, split=Split(group=r"curve-\d"))
     parts = open_examples(data, load_catalog(str(tmp_path / "more.yaml")), ["curve"], "summary", "")

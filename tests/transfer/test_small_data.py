@@ -118,7 +118,7 @@ CLASSES = {
 
 
 def transfer(folder: Path, start: Path, **changes: Any) -> dict[str, float]:
-    (folder / "more.yaml").write_text(yaml.safe_dump({"modalities": CLASSES}))
+    (folder / "more.yaml").write_text(yaml.safe_dump({"modalities": CLASSES}), encoding="utf-8")
     data = {"source": "python: test_small_data:Speckle", "validation": 8}
     given = {"target": "speckle", "catalog": str(folder / "more.yaml"), "data": data, **changes}
     path = write_recipe(folder, start, **given)
@@ -296,7 +296,7 @@ def test_other_bands_keep_their_weights(named: bool, tmp_path: Path) -> None:
     from maskweave.transfer.recipe import joined
 
     for name, bands in (("theirs", BANDS), ("ours", ("nir", "swir", "green"))):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(band_entries(bands, named)))
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(band_entries(bands, named)), encoding="utf-8")
     theirs, ours = (load_catalog(str(tmp_path / f"{name}.yaml")) for name in ("theirs", "ours"))
     both = joined(theirs, ours)
     assert both["bands"] == ours["bands"] and [*both] == ["bands", "height"]
@@ -318,6 +318,6 @@ def test_other_bands_keep_their_weights(named: bool, tmp_path: Path) -> None:
     assert torch.equal(model.encoder[0].attention.q.weight, donor.encoder[0].attention.q.weight)
     other = band_entries(BANDS, named)
     other["modalities"]["height"]["value"]["range"] = [0, 2]
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other), encoding="utf-8")
     with pytest.raises(MaskweaveError, match="the entry 'height' differs from that of"):
         joined(theirs, load_catalog(str(tmp_path / "other.yaml")))

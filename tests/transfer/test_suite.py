@@ -34,7 +34,7 @@ def test_every_shipped_suite_runs(name: str, start: Path) -> None:
     assert all(0 <= row.value <= 1 and row.samples == 20 for row in rows)
     noise = {row.metric: row.value for row in rows if row.target == "noise pictures"}
     assert max(noise.values()) > 0.9
-    assert len(json.loads((start / f"suite-{name}.json").read_text())) == len(rows)
+    assert len(json.loads((start / f"suite-{name}.json").read_text(encoding="utf-8"))) == len(rows)
 
 
 def test_what_a_model_does_not_have_is_left_out_and_told(
@@ -43,7 +43,8 @@ def test_what_a_model_does_not_have_is_left_out_and_told(
     path = tmp_path / "mine.yaml"
     data = {"samples": 30, "validation": 10}
     path.write_text(
-        yaml.safe_dump({"data": data, "probes": [{"inputs": ["spectrum"], "target": "boxes", "label": "first"}]})
+        yaml.safe_dump({"data": data, "probes": [{"inputs": ["spectrum"], "target": "boxes", "label": "first"}]}),
+        encoding="utf-8",
     )
     told = r"every item needs modalities that this model lacks. The suite uses boxes, spectrum; the model has rgb, .*--names spectrum=NAME"
     with pytest.raises(MaskweaveError, match=told):
@@ -54,7 +55,9 @@ def test_what_a_model_does_not_have_is_left_out_and_told(
         {"inputs": ["rgb"], "targets": ["caption"], "via": ["smell"]},
     ]
     truths = {"written": {"like": "taste"}}
-    path.write_text(yaml.safe_dump({"data": data, "probes": probes, "requests": requests, "truths": truths}))
+    path.write_text(
+        yaml.safe_dump({"data": data, "probes": probes, "requests": requests, "truths": truths}), encoding="utf-8"
+    )
     rows = run_suite(maskweave.load(start), load_suite(str(path)), "mine")
     assert {(*row.inputs, row.target) for row in rows} == {("rgb", "boxes first")}
     notes = [line.split(";")[0] for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
@@ -77,7 +80,7 @@ def test_invalid_suites_are_refused(tmp_path: Path) -> None:
         ({"data": {}, "outliers": [{"inputs": ["rgb"]}]}, "against nothing"),
     ):
         path = tmp_path / "suite.yaml"
-        path.write_text(yaml.safe_dump(content))
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
         with pytest.raises(MaskweaveError, match=words):
             load_suite(str(path))
 
@@ -113,7 +116,7 @@ def test_the_commands(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([*words, "--target", "metadata", "--label", "object_count"]) == 0
     assert (
         "20-nearest-neighbor accuracy" in capsys.readouterr().out
-        and len(json.loads((start / "probe.json").read_text())) == 2
+        and len(json.loads((start / "probe.json").read_text(encoding="utf-8"))) == 2
     )
     assert main([*words, "--target", "semseg"]) == 1
     assert "a probe predicts labels and numbers, but 'semseg' has values of type 'classes'" in capsys.readouterr().err
@@ -121,14 +124,17 @@ def test_the_commands(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "unknown modality 'smell'" in capsys.readouterr().err
 
     suite = tmp_path / "mine.yaml"
-    suite.write_text("data: {samples: 30, validation: 10}\nprobes: [{inputs: [rgb], target: boxes, label: first}]\n")
+    suite.write_text(
+        "data: {samples: 30, validation: 10}\nprobes: [{inputs: [rgb], target: boxes, label: first}]\n",
+        encoding="utf-8",
+    )
     assert main(["evaluate", str(start), "--suite", str(suite)]) == 0
     assert "linear-probe accuracy" in capsys.readouterr().out and (start / "suite-mine.json").exists()
 
     recipe = write_recipe(tmp_path, start, target="metadata", label="object_count")
     assert main(["transfer", str(recipe), "--out", str(tmp_path / "run"), "--train.steps", "3"]) == 0
     assert "accuracy" in capsys.readouterr().out and (tmp_path / "run" / "report.html").exists()
-    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["train"]["steps"] == 3
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8"))["train"]["steps"] == 3
     for command in (["report", str(tmp_path / "run")], ["evaluate", str(tmp_path / "run")]):
         assert main(command) == 1
     assert "recipe.yaml" in capsys.readouterr().err

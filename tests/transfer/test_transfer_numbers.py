@@ -68,7 +68,7 @@ def test_the_table_of_a_curve() -> None:
 
 def test_the_files_of_a_curve(tmp_path: Path) -> None:
     write_curve(POINTS[:1], tmp_path / "deep" / "x")
-    assert json.loads((tmp_path / "deep" / "x" / "fractions.json").read_text()) == [
+    assert json.loads((tmp_path / "deep" / "x" / "fractions.json").read_text(encoding="utf-8")) == [
         {"fraction": 0.1, "examples": 10, "scores": {"a": 0.5, "b": 2.0}, "constants": {"a": 0.9, "b": None}}
     ]
     assert (tmp_path / "deep" / "x" / "fractions.png").read_bytes().startswith(b"\x89PNG")

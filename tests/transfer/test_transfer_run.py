@@ -97,9 +97,9 @@ def test_every_task_runs_from_recipe_to_report(
     assert [row.metric for row in rows] == metrics and all(row.samples == 8 for row in rows)
     assert all(row.low <= row.value <= row.high for row in rows if row.metric.startswith("AP"))
     assert {row.seed for row in rows} == {1}, "scenes of the next seed are held out"
-    stored = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    stored = json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
     assert [row["value"] for row in stored] == [row.value for row in rows]
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "predicted from rgb + caption" in page and metrics[0].split(" ")[0] in page
     model = load_transferred(tmp_path / "run")
     sample = Scenes(catalog(), 1, 5)[0]
@@ -175,10 +175,10 @@ def test_a_transfer_with_other_features_is_refused(start: Path, tmp_path: Path) 
             build_objective(recipe, entries, target, TargetFacts()).objective, entries, target, recipe, folder
         )
         path = folder / "model" / "config.json"
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
         load_transferred(folder)
         found = config["transfer"].pop("features")
-        path.write_text(json.dumps(config))
+        path.write_text(json.dumps(config), encoding="utf-8")
         if statistics:
             assert [*found] == ["encoder", "channels", "rows", "parts"]
             with pytest.raises(
@@ -212,7 +212,7 @@ def targets(folder: Path) -> Path:
         "masks": {"id": 50, "kind": "grid", "grid": [8, 8], "value": {"type": "classes", "size": size, "classes": ["floor", "wall", "cube", "sphere", "cylinder", "cone"]}},
         "depth_points": {"id": 51, "kind": "patches", "grid": [8, 8], "value": {"type": "map", "size": size, "range": [0, 16], "unit": "m"}},
     }  # fmt: skip
-    path.write_text(yaml.safe_dump({"modalities": entries}))
+    path.write_text(yaml.safe_dump({"modalities": entries}), encoding="utf-8")
     return path
 
 
@@ -310,7 +310,7 @@ def test_coco_boxes(start: Path, tmp_path: Path) -> None:
             content["annotations"].append(
                 {"image_id": i, "category_id": names.index(item["class"]), "bbox": [x0, y0, x1 - x0, y1 - y0]}
             )
-    (tmp_path / "instances.json").write_text(json.dumps(content))
+    (tmp_path / "instances.json").write_text(json.dumps(content), encoding="utf-8")
     data = {"source": str(tmp_path / "instances.json"), "pictures": str(tmp_path / "pictures"), "validation": 4}
     rows = run(tmp_path / "a", start, data=data, target="boxes")
     assert [row.metric for row in rows] == ["AP", "AP50"] and rows[0].samples == 4

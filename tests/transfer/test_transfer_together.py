@@ -54,7 +54,7 @@ def scored(root: Path, out: Path) -> None:
         rows = score_transfer(load_transferred(root / name), *examples, seed=0)
         assert bool(rows) == (rank == 0)
         if rank == 0:
-            (out / f"{name}.json").write_text(json.dumps([asdict(row) for row in rows]))
+            (out / f"{name}.json").write_text(json.dumps([asdict(row) for row in rows]), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.parametrize("task", TASKS)
 def test_scores_and_heads_are_those_of_one_process(folders: tuple[Path, Path], task: str) -> None:
     one, two = folders
-    assert (one / f"{task}.json").read_text() == (two / f"{task}.json").read_text() != "[]"
+    assert (
+        (one / f"{task}.json").read_text(encoding="utf-8") == (two / f"{task}.json").read_text(encoding="utf-8") != "[]"
+    )
     alone = load_file(one / f"{task}-0.safetensors")
     for rank in range(2):
         together = load_file(two / f"{task}-{rank}.safetensors")

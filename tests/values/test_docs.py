@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "values.md"
 
 
 def test_the_page_is_current() -> None:
-    assert PAGE.read_text() == docs.page() + "\n", "run: maskweave values > docs/values.md"
+    assert PAGE.read_text(encoding="utf-8") == docs.page() + "\n", "run: maskweave values > docs/values.md"
 
 
 @pytest.mark.parametrize("cls", BUILT_IN, ids=lambda cls: cls.type)

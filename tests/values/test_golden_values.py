@@ -202,7 +202,7 @@ def assert_close(found: Any, stored: Any, where: str, tolerance: float) -> None:
 
 @functools.cache
 def stored() -> dict[str, Any]:
-    return dict(json.loads(STORED.read_text()))
+    return dict(json.loads(STORED.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -212,4 +212,4 @@ def test_values_are_what_is_stored(name: str) -> None:
 
 if __name__ == "__main__":
     lines = [f"{json.dumps(name)}: {{\n" + ",\n".join(f" {json.dumps(what)}: {json.dumps(fact, ensure_ascii=False)}" for what, fact in found(name).items()) + "\n}" for name in CASES]  # fmt: skip
-    STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -181,15 +181,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ):
             (home / "in" / name).mkdir(parents=True, exist_ok=True)
             np.save(home / "in" / name / f"{i:03d}.npy", array)
-    (home / "motion.yaml").write_text(CATALOG)
-    (home / "recipe.yaml").write_text(RECIPE.replace("HOME", str(home)))
+    (home / "motion.yaml").write_text(CATALOG, encoding="utf-8")
+    (home / "recipe.yaml").write_text(RECIPE.replace("HOME", str(home)), encoding="utf-8")
     assert main(["data", "import", str(home / "in"), str(home / "shards"), "--catalog", str(home / "motion.yaml")]) == 0
     assert main(["run", str(home / "recipe.yaml"), "--out", str(home / "run")]) == 0
     return home
 
 
 def test_generated_series_end_where_they_should(home: Path) -> None:
-    rows = json.loads((home / "run" / "evaluation.json").read_text())
+    rows = json.loads((home / "run" / "evaluation.json").read_text(encoding="utf-8"))
     scores = {row["metric"]: row for row in rows if row["inputs"] == ["cue"]}
     assert scores["length error"]["value"] < 1.5 < 4 < scores["length error"]["constant"]
     assert scores["length error"]["tokenizer"] < 0.5
@@ -216,13 +216,15 @@ def test_results_are_saved_and_read_again_and_merged(home: Path, tmp_path: Path)
 @pytest.mark.slow
 def test_series_are_learned_in_transfer(home: Path, tmp_path: Path, capsys: Any) -> None:
     """`motion` has the statistics of its tokenizer in the run; `goal` has none, and learns them from the training examples."""
-    (tmp_path / "more.yaml").write_text(MORE)
+    (tmp_path / "more.yaml").write_text(MORE, encoding="utf-8")
     for target, extra in (("motion", ""), ("goal", f"catalog: {tmp_path}/more.yaml\n")):
-        (tmp_path / "transfer.yaml").write_text(extra + TRANSFER.replace("HOME", str(home)).replace("TARGET", target))
+        (tmp_path / "transfer.yaml").write_text(
+            extra + TRANSFER.replace("HOME", str(home)).replace("TARGET", target), encoding="utf-8"
+        )
         out = tmp_path / target
         assert main(["transfer", str(tmp_path / "transfer.yaml"), "--out", str(out)]) == 0
         assert "not mapped" not in capsys.readouterr().out
-        rows = {row["metric"]: row for row in json.loads((out / "evaluation.json").read_text())}
+        rows = {row["metric"]: row for row in json.loads((out / "evaluation.json").read_text(encoding="utf-8"))}
         assert rows["MAE height" if target == "motion" else "MAE 1"]["value"] < 5
         assert load_saved_catalog(out)[target].value.fitted is not None
         assert load_transferred(out).predict([{"path": np.ones((5, 2), np.float32)}])[0].shape == (24, 2)
@@ -230,9 +232,9 @@ def test_series_are_learned_in_transfer(home: Path, tmp_path: Path, capsys: Any)
 
 @pytest.mark.slow
 def test_new_raw_inputs_of_a_transfer_learn_their_scaling(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "more.yaml").write_text(MORE)
+    (tmp_path / "more.yaml").write_text(MORE, encoding="utf-8")
     recipe = TRANSFER.replace("HOME", str(home)).replace("TARGET", "motion").replace("[path]", "[track]")
-    (tmp_path / "transfer.yaml").write_text(f"catalog: {tmp_path}/more.yaml\n{recipe}")
+    (tmp_path / "transfer.yaml").write_text(f"catalog: {tmp_path}/more.yaml\n{recipe}", encoding="utf-8")
     assert main(["transfer", str(tmp_path / "transfer.yaml"), "--out", str(tmp_path / "out")]) == 0
     fitted: Any = load_saved_catalog(tmp_path / "out")["track"].value
     assert fitted.fitted.center[1] == pytest.approx(1000, rel=0.05)
@@ -243,7 +245,7 @@ def test_raw_patches_have_statistics_in_the_runs_entries(home: Path) -> None:
     entries = load_saved_catalog(home / "run")
     fitted: Any = entries["path"].value
     assert fitted.fitted.center[1] == pytest.approx(1e9, rel=0.05) and entries["motion"].value.fitted is None
-    rows = json.loads((home / "run" / "evaluation.json").read_text())
+    rows = json.loads((home / "run" / "evaluation.json").read_text(encoding="utf-8"))
     score = next(row for row in rows if row["inputs"] == ["path"] and row["metric"] == "length error")
     assert score["value"] < 0.6 * score["constant"]
     assert main(["train", str(home / "recipe.yaml"), "--out", str(home / "run")]) == 0, "the same run goes on"

@@ -161,7 +161,7 @@ def test_a_folder_of_frames_is_one_video_in_the_order_of_numbers(tmp_path: Path)
     assert np.array_equal(read_value(folder, VIDEO), levels(12, step=20)), "frame2 is before frame10"
     assert pack(folder) == pack(folder)
     assert VIDEO.read(pack(folder), "frames.zip", "x").shape == (12, 16, 16, 3)
-    (folder / "notes.txt").write_text("not a frame")
+    (folder / "notes.txt").write_text("not a frame", encoding="utf-8")
     assert not is_frames(folder)
 
 

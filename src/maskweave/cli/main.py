@@ -207,7 +207,9 @@ def _launched_as_one(name: str) -> Iterator[bool]:
 
     with contextlib.ExitStack() as quiet:
         if ranks.rank():
-            quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
+            quiet.enter_context(
+                contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w", encoding="utf-8")))
+            )
             warnings.simplefilter("ignore")
         try:
             launched()

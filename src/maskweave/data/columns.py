@@ -20,8 +20,7 @@ class RowFile:
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype):
         self.path, self.offset, self.shape, self.dtype = path, offset, shape, dtype
         self._file = system.open_descriptor(path, os.O_RDONLY)
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)  # otherwise the kernel reads far around each row
+        system.expect_scattered_reads(self._file)
 
     def read(self, out: np.ndarray, first: np.ndarray) -> None:
         """Read consecutive rows into each out[i]: those from row first[i] of all S · L rows."""

@@ -32,7 +32,7 @@ MOST_TILE = 4096
 class Generated:
     """The result for one sample; `result[NAME]` is a target's value in the Python form of its value type."""
 
-    catalog: Catalog = field(repr=False)
+    catalog: Catalog
     inputs: dict[str, Any]
     """After cropping and resizing, as given to the model."""
     values: dict[str, Any] = field(default_factory=dict)
@@ -41,19 +41,26 @@ class Generated:
     """Ids of each generated modality; -1 for unknown tokens of an unfinished grid."""
     distributions: dict[str, Distribution] = field(default_factory=dict)
     """By requested target, of values that are tokenized by rules, such as scalars and labels."""
-    probabilities: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    probabilities: dict[str, np.ndarray] = field(default_factory=dict)
     """With `return_probs`, by generated modality: float32 (tokens, vocabulary), the probability of each id at each token, after guidance and at the temperature of the
     bundle's calibration, but before that of sampling, top-k and top-p; NaN at tokens that were given. Of ensembles, the mean, for grids."""
-    spread: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    spread: dict[str, np.ndarray] = field(default_factory=dict)
     """Of ensembles, by requested target: how much the members differ at each point; see `ValueType.spread`."""
     likelihoods: dict[str, float] = field(default_factory=dict)
     """Of the best of several results: log-likelihood in nats of each input that decided, given the targets."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """Invalid parts of generated sequences, which were skipped; by target."""
-    places: dict[str, Place] = field(default_factory=dict, repr=False)
+    places: dict[str, Place] = field(default_factory=dict)
     """Where the frame of each view is, if an input was a georeferenced TIFF file."""
-    schedule: Schedule | None = field(default=None, repr=False)
+    schedule: Schedule | None = None
     """The steps that generated it."""
+
+    def __repr__(self) -> str:
+        parts = [f"inputs: {', '.join(self.inputs) or 'none'}"]
+        parts += [f"{name}: {_described(value)}" for name, value in self.values.items()]
+        parts += [f"{name}: {np.size(ids)} tokens" for name, ids in self._without_value().items()]
+        parts += [f"problems of {name}: {len(found)}" for name, found in self.problems.items()]
+        return f"Generated({', '.join(parts)})"
 
     def __getitem__(self, name: str) -> Any:
         """Returns the value of a target.
@@ -187,6 +194,13 @@ class Generated:
     def _save_picture(picture: Image.Image, path: Path) -> None:
         with write_aside(path) as aside:
             picture.save(aside, format="PNG")
+
+
+def _described(value: Any) -> str:
+    """Returns a value in a few words; of arrays and lists, their size."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return f"{len(value)} items" if isinstance(value, (list, dict)) else shown(value)
 
 
 @check_arguments

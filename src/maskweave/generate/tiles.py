@@ -9,7 +9,6 @@ Shapes: H and W rows and columns of a scene, h and w of a tile, C channels.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maskweave import limits
+from maskweave import limits, system
 from maskweave.config import whole_number
 from maskweave.errors import FullDisk, MaskweaveError, shown
 from maskweave.files import is_full_disk, make_folder
@@ -251,9 +250,7 @@ class Canvas:
         make_folder(self.file.parent)
         array = np.lib.format.open_memmap(self.file, mode="w+", dtype=rows.dtype, shape=shape)
         try:
-            with open(self.file, "r+b") as file:  # without space for it, a write to the map would end the process
-                if hasattr(os, "posix_fallocate"):  # not on every system
-                    os.posix_fallocate(file.fileno(), 0, self.file.stat().st_size)
+            system.reserve(self.file)
         except OSError as error:
             self.file.unlink()
             if not is_full_disk(error):

@@ -289,9 +289,9 @@ def _check_tokenizer(m: Modality, where: str) -> None:
             raise MaskweaveError(
                 f"{where}: tokenizer.quantizer.{key} is for type vq, found type {quantizer.type}; remove it"
             )
-    if quantizer.type == "lfq" and quantizer.codes & (quantizer.codes - 1):
+    if quantizer.has_bits and quantizer.codes & (quantizer.codes - 1):
         raise MaskweaveError(
-            f"{where}: tokenizer.quantizer.codes must be a power of two for lfq, found {quantizer.codes}"
+            f"{where}: tokenizer.quantizer.codes must be a power of two for {quantizer.type}, found {quantizer.codes}"
         )
     if quantizer.type == "memcodes" and quantizer.dim % quantizer.heads:
         raise MaskweaveError(

@@ -53,11 +53,16 @@ class Quantizer:
         return self.codebook_size * (self.depth if self.type == "residual" else 1)
 
     @property
+    def has_bits(self) -> bool:
+        """Whether each channel of the latent is one bit of the code."""
+        return self.type in ("lfq",)
+
+    @property
     def latent_dim(self) -> int:
         """Channels of the latent that the quantizer takes."""
         if self.is_scalar:
             return len(self.levels)
-        return int(math.log2(self.codes)) if self.type == "lfq" else self.dim
+        return int(math.log2(self.codes)) if self.has_bits else self.dim
 
 
 @dataclass(frozen=True)

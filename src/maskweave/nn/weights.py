@@ -63,7 +63,9 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, most: int = LARGEST_
     if len(groups) > 1:
         places = {name: file.name for file, group in zip(files, groups, strict=True) for name in group}
         size = sum(tensor.nbytes for tensor in tensors.values())
-        index_of(path).write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": places}, indent=1))
+        index_of(path).write_text(
+            json.dumps({"metadata": {"total_size": size}, "weight_map": places}, indent=1), encoding="utf-8"
+        )
 
 
 @contextlib.contextmanager

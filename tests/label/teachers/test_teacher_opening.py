@@ -34,13 +34,13 @@ def test_weights_of_another_task_are_refused(segformer: str, tmp_path: Path) -> 
 
 def test_damaged_weights_and_settings_are_told(segformer: str) -> None:
     weights, config = Path(segformer, "model.safetensors"), Path(segformer, "config.json")
-    whole, settings = weights.read_bytes(), json.loads(config.read_text())
+    whole, settings = weights.read_bytes(), json.loads(config.read_text(encoding="utf-8"))
     for content, change in (
         (whole[:-100], {}),
         (whole, {"decoder_hidden_size": 24}),
         (whole, {"num_encoder_blocks": "x"}),
     ):
         weights.write_bytes(content)
-        config.write_text(json.dumps({**settings, **change}))
+        config.write_text(json.dumps({**settings, **change}), encoding="utf-8")
         with pytest.raises(MaskweaveError, match="cannot be opened for the task 'semantic-segmentation'"):
             teacher_of(CLASS_MAP, segformer, "semantic-segmentation")

@@ -26,15 +26,15 @@ def install(site: Path, points: str) -> None:
     """As if another package were installed that declares these entry points."""
     info = site / "raw_files-1.0.dist-info"
     info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: raw-files\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[maskweave.formats]\n{points}\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: raw-files\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[maskweave.formats]\n{points}\n", encoding="utf-8")
     for cached in CACHED:
         cached.cache_clear()
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "raw_files.py").write_text(READER)
+    (tmp_path / "raw_files.py").write_text(READER, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     monkeypatch.undo()
@@ -103,7 +103,7 @@ def test_the_page_of_files_lists_every_ending() -> None:
     from maskweave.values.files import PICTURES
     from maskweave.values.formats.sound import SOUNDS
 
-    page = (Path(__file__).parents[3] / "docs" / "files.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "files.md").read_text(encoding="utf-8")
     for ending in (*formats.BUILT_IN, *PICTURES, *SOUNDS, "json"):
         assert f"`.{ending}`" in page
     for extra in ("geo", "astro", "hdf", "av"):
