@@ -82,6 +82,7 @@ class PanopticTeacher(SemanticTeacher):
     def prepare(self) -> None:
         super().prepare()
         self.threshold = self.option("threshold", 0.5)
+        self.check_processor("post_process_panoptic_segmentation", "label_ids_to_fuse")
         if not self.entry.value.has_unknown:
             raise MaskweaveError(
                 f"{self.where}: points without a segment are unknown; set value.ignore: 255 of the entry, or use semantic-segmentation"
