@@ -122,7 +122,14 @@ def test_the_four_commands_with_small_networks(tmp_path: Path, capsys: pytest.Ca
     assert main(["data", "import", pictures, shards, *catalog, "--single", "rgb@224"]) == 0
     assert main(["label", shards, *catalog]) == 0
     assert main(["run", str(tmp_path / "recipe.yaml"), "--out", run]) == 0
-    words = ["--input", f"rgb@224={pictures}/0.png", "--target", "tok_depth@224,caption", "--out", str(tmp_path / "one")]
+    words = [
+        "--input",
+        f"rgb@224={pictures}/0.png",
+        "--target",
+        "tok_depth@224,caption",
+        "--out",
+        str(tmp_path / "one"),
+    ]
     assert main(["generate", run, *words]) == 0
     assert Path(run, "report.html").is_file() and "caption" in capsys.readouterr().out
     made = {path.name.partition(".")[0] for path in (tmp_path / "one").rglob("*")}

@@ -55,7 +55,9 @@ def test_a_run_under_torchrun_is_that_of_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_teachers_under_torchrun_make_the_labels_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_teachers_under_torchrun_make_the_labels_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A function, a chain, and labels that are dropped for their confidence or cannot be computed."""
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[1] / 'label'}:{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "label"))

@@ -36,7 +36,10 @@ def sigmoid_boxes(outputs: Any) -> list[tuple[float, int, list[float]]]:
     [(tiny_teachers.yolos, softmax_boxes, 0.2), (tiny_teachers.rtdetr, sigmoid_boxes, 0.4)],
 )
 def test_detections_are_the_network_s_boxes(
-    architecture: Callable[[Path, Mapping[int, str]], str], candidates: Callable[[Any], Any], threshold: float, tmp_path: Path
+    architecture: Callable[[Path, Mapping[int, str]], str],
+    candidates: Callable[[Any], Any],
+    threshold: float,
+    tmp_path: Path,
 ) -> None:
     folder = architecture(tmp_path, CLASSES)
     model = transformers.AutoModelForObjectDetection.from_pretrained(folder)

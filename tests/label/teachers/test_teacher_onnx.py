@@ -64,7 +64,9 @@ def test_a_model_runs_on_its_process_s_gpu(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(opening, "local_device", lambda _: torch.device("cuda", 3))
     for found in (["CPUExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"]):
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda found=found: found)
-        teacher_of(grid(type="map", size=[16, 16], channels=3, range=[-20, 20]), path, "map-estimation", picture=PICTURE)
+        teacher_of(
+            grid(type="map", size=[16, 16], channels=3, range=[-20, 20]), path, "map-estimation", picture=PICTURE
+        )
     gpu = ("CUDAExecutionProvider", {"device_id": 3})
     assert given == [["CPUExecutionProvider"], [gpu, "CPUExecutionProvider"]]
 

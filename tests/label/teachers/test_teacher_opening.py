@@ -55,7 +55,9 @@ def test_models_whose_masks_cannot_be_told_apart_are_refused(tmp_path: Path) -> 
     folder = tiny_teachers.saved(transformers.EomtForUniversalSegmentation(config), processor, tmp_path)
     instances = sequence(type="instances", size=[32, 32], classes=["tree", "wall"], bins=32)
     for entry, task in ((CLASS_MAP, "panoptic-segmentation"), (instances, "instance-segmentation")):
-        with pytest.raises(MaskweaveError, match=f"models of type 'eomt' are not for {task} here; choose a Mask2Former"):
+        with pytest.raises(
+            MaskweaveError, match=f"models of type 'eomt' are not for {task} here; choose a Mask2Former"
+        ):
             teacher_of(entry, folder, task)
 
 

@@ -177,6 +177,8 @@ def _session(path: Path, device: torch.device, where: str) -> tuple[Any, str]:
     gpu = ("CUDAExecutionProvider", {"device_id": device.index or 0})
     wanted = [gpu] if device.type == "cuda" and gpu[0] in onnxruntime.get_available_providers() else []
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[*wanted, "CPUExecutionProvider"]), onnxruntime.__version__
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=[*wanted, "CPUExecutionProvider"]
+        ), onnxruntime.__version__
     except Exception as error:  # onnxruntime's exceptions have no common class
         raise MaskweaveError(f"{where}: cannot be opened as a model in the ONNX format ({reason(error)})") from error
