@@ -260,7 +260,8 @@ def rtdetr(folder: Path, labels: Mapping[int, str]) -> str:
         id2label=dict(labels), label2id={v: k for k, v in labels.items()},
     )  # fmt: skip
     model = hf.RTDetrV2ForObjectDetection(config)
-    torch.nn.init.normal_(model.model.decoder.class_embed[-1].weight, std=2)
+    for head in (model.model.decoder.class_embed[-1], model.model.decoder.bbox_embed[-1].layers[-1]):
+        torch.nn.init.normal_(head.weight, std=0.5)
     return saved(model, hf.RTDetrImageProcessorPil(size={"height": 64, "width": 64}), folder)
 
 
