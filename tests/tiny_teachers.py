@@ -259,9 +259,10 @@ def rtdetr(folder: Path, labels: Mapping[int, str]) -> str:
         decoder_in_channels=[16, 16, 16], decoder_ffn_dim=16, decoder_layers=2, decoder_attention_heads=2, num_queries=10, num_denoising=0,
         id2label=dict(labels), label2id={v: k for k, v in labels.items()},
     )  # fmt: skip
-    return saved(
-        hf.RTDetrV2ForObjectDetection(config), hf.RTDetrImageProcessorPil(size={"height": 64, "width": 64}), folder
-    )
+    model = hf.RTDetrV2ForObjectDetection(config)
+    for head in (model.model.decoder.class_embed[-1], model.model.decoder.bbox_embed[-1].layers[-1]):
+        torch.nn.init.normal_(head.weight, std=0.5)
+    return saved(model, hf.RTDetrImageProcessorPil(size={"height": 64, "width": 64}), folder)
 
 
 def siglip(folder: Path) -> str:

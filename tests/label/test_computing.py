@@ -11,6 +11,7 @@ import own_teachers
 import pytest
 from job_parts import check_parts
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from maskweave.cli.main import main
 from maskweave.data.folders import import_folders
@@ -87,6 +88,30 @@ def test_other_settings_or_another_function_label_anew(data: Path, monkeypatch: 
     monkeypatch.delitem(sys.modules, "own_teachers")
     assert label(data, changed).kept == 0, "its labels must not mix with those of the former version"
     assert read_json(data / "level" / "label.json")["teacher"] != record["teacher"]
+
+
+def test_changed_weights_label_all_anew(data: Path, tmp_path: Path) -> None:
+    """Weights may change in place, under the same name; labels of both must not mix."""
+    pytest.importorskip("transformers")
+    import tiny_teachers
+
+    folder = tiny_teachers.depth_anything(tmp_path / "teacher")
+    derive = {"from": "rgb", "by": "teacher", "model": folder, "task": "depth-estimation"}
+    entries = catalog(depth={**LEVEL, "value": {**LEVEL["value"], "range": [0, 20]}, "derive": derive})
+
+    def made() -> tuple[dict[str, Any], list[np.ndarray]]:
+        shards = Shards(data, entries)
+        return read_json(data / "depth" / "label.json")["teacher"], [shards.raw(i)["depth"] for i in range(7)]
+
+    label(data, entries)
+    (record, depths), weights = made(), load_file(Path(folder, "model.safetensors"))
+    weights["head.conv3.bias"] += 1
+    save_file(weights, Path(folder, "model.safetensors"), {"format": "pt"})
+    (data / "depth" / "shard-00001.json").unlink()
+    assert label(data, entries).kept == 0
+    other, changed = made()
+    assert other == {**record, "revision": other["revision"]} and other["revision"] != record["revision"]
+    assert all(abs(a - b).min() > 0.1 for a, b in zip(depths, changed, strict=True))
 
 
 def test_discarded_labels_are_gone_before_another_record_is_written(

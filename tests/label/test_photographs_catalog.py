@@ -13,8 +13,10 @@ transformers = pytest.importorskip("transformers")
 import tiny_teachers  # noqa: E402
 from teacher_helpers import photographs  # noqa: E402
 
+from maskweave.cli.main import main  # noqa: E402
 from maskweave.data.folders import import_folders  # noqa: E402
 from maskweave.data.shards import Shards  # noqa: E402
+from maskweave.files import read_yaml, write_yaml  # noqa: E402
 from maskweave.label.derive import label  # noqa: E402
 from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog, shipped_folder  # noqa: E402
 from maskweave.modality.derivation import TeacherDerivation  # noqa: E402
@@ -86,6 +88,52 @@ def test_pictures_alone_give_all_modalities(tmp_path: Path) -> None:
     again = label(tmp_path / "out", catalog)
     assert again.kept == len(shards.shards) and again.labels == report.labels
     shutil.rmtree(tmp_path / "models")
+
+
+@pytest.mark.slow
+def test_the_four_commands_with_small_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/teachers.md: import, label, run and generate, with the shipped recipe at a small size."""
+    (tmp_path / "photographs").mkdir()
+    for n, picture in enumerate([*photographs(), *(picture[:, ::-1] for picture in photographs())]):
+        Image.fromarray(picture).save(tmp_path / "photographs" / f"{n}.png")
+    content = small(tmp_path / "models").to_plain()
+    for entry in content["modalities"].values():
+        if entry["tokenizer"] is None:
+            del entry["tokenizer"]
+            continue
+        entry["tokenizer"].update(width=32, heads=2, depth=1, decoder_depth=1)
+        entry["tokenizer"]["quantizer"]["codes"] = 16
+        if entry["tokenizer"]["quantizer"]["type"] == "memcodes":
+            entry["tokenizer"]["quantizer"].update(dim=32, heads=4)
+    write_yaml(tmp_path / "catalog.yaml", content)
+    recipe = read_yaml(Path(__file__).parents[2] / "recipes" / "photographs.yaml")
+    recipe["catalog"] = str(tmp_path / "catalog.yaml")
+    recipe["data"].update(source=str(tmp_path / "shards"), validation=2, workers=0)
+    recipe["data"]["augment"]["copies"] = 1
+    short = {"steps": 1, "batch_size": 2, "log_every": 1, "precision": "float32"}
+    recipe["tokenizers"]["train"].update(short)
+    recipe["train"].update(short, workers=0)
+    del recipe["model"]["size"]
+    recipe["model"].update(width=32, heads=2, encoder_depth=1, decoder_depth=1)
+    recipe["model"]["masking"].update(input_tokens=64, target_tokens=64)
+    write_yaml(tmp_path / "recipe.yaml", recipe)
+    pictures, shards, run = (str(tmp_path / name) for name in ("photographs", "shards", "run"))
+    catalog = ["--catalog", str(tmp_path / "catalog.yaml")]
+    assert main(["data", "import", pictures, shards, *catalog, "--single", "rgb@224"]) == 0
+    assert main(["label", shards, *catalog]) == 0
+    assert main(["run", str(tmp_path / "recipe.yaml"), "--out", run]) == 0
+    words = [
+        "--input",
+        f"rgb@224={pictures}/0.png",
+        "--target",
+        "tok_depth@224,caption",
+        "--out",
+        str(tmp_path / "one"),
+    ]
+    assert main(["generate", run, *words]) == 0
+    assert Path(run, "report.html").is_file() and "caption" in capsys.readouterr().out
+    made = {path.name.partition(".")[0] for path in (tmp_path / "one").rglob("*")}
+    assert {"tok_depth@224", "caption"} <= made, made
 
 
 def test_every_teacher_names_its_license_and_ids_are_those_of_4m() -> None:

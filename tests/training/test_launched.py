@@ -8,14 +8,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from job_parts import contents
 from launched import command_line, free_port, losses, pids, stored, torchrun, wait_for, weights, write_recipe
+from PIL import Image
 from small_bundle import m3ae_bundle, save
 
 from maskweave.cli.main import main
 from maskweave.data.export import export
+from maskweave.data.folders import import_folders
+from maskweave.files import write_yaml
+from maskweave.label.derive import label
 from maskweave.modality.catalogs import load_catalog
 from maskweave.retrieve.index import Index
 from maskweave.synthetic.scenes import Scenes
@@ -47,6 +53,44 @@ def test_a_run_under_torchrun_is_that_of_one_process(tmp_path: Path) -> None:
     make_tokens(recipe, catalog, alone)
     assert stored(folder) == stored(alone)
     assert len(losses(folder)) == 4 and not list(folder.rglob("*.partial"))
+
+
+@pytest.mark.slow
+def test_teachers_under_torchrun_make_the_labels_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function, a chain, and labels that are dropped for their confidence or cannot be computed."""
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[1] / 'label'}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "label"))
+    text = {"kind": "sequence", "vocabulary": "text", "max_tokens": 32, "value": {"type": "text"}}
+    picture = {"id": 1, "kind": "patches", "grid": [4, 4], "value": {"type": "image", "size": [16, 16], "channels": 3}}
+    vectors = {"kind": "vectors", "max_tokens": 8, "value": {"type": "vectors", "channels": 2}}
+
+    def by(function: str, source: str = "rgb", **more: Any) -> dict[str, Any]:
+        return {"derive": {"from": source, "by": "teacher", "model": f"python: own_teachers:{function}", **more}}
+
+    entries = {
+        "rgb": picture,
+        "words": {"id": 2, **text, **by("unsure_of_tall", confidence={"drop_below": 0.5})},
+        "t5": {"id": 3, **vectors, **by("letters", "words")},
+        "wide": {"id": 4, **text, **by("wide_only")},
+    }
+    vocabulary = {"size": 400, "sentinels": 4, "values": {"v0": 64}}
+    write_yaml(tmp_path / "mine.yaml", {"vocabularies": {"text": vocabulary}, "modalities": entries})
+    (tmp_path / "in" / "rgb").mkdir(parents=True)
+    for n in range(9):
+        shape = (20, 30, 3) if n % 2 else (30, 20, 3)
+        Image.fromarray(np.full(shape, 20 * n, np.uint8)).save(tmp_path / "in" / "rgb" / f"{n}.png")
+    for name in ("one", "two"):
+        import_folders(tmp_path / "in", tmp_path / name, load_catalog(str(tmp_path / "mine.yaml")), shard_size=2)
+    words = ["label", str(tmp_path / "two"), "--catalog", str(tmp_path / "mine.yaml")]
+    out, err = (started := torchrun(2, *words, "--limit=0.6", "--device=cpu", "--allow-code")).communicate(timeout=120)
+    assert started.returncode == 0, err
+    report = label(tmp_path / "one", load_catalog(str(tmp_path / "mine.yaml")), allow_code=True, limit=0.6)
+    assert report.labels == {"words": 4, "t5": 4, "wide": 4} and report.low["words"] == 5 and len(report.faults) == 5
+    assert out.strip() == str(report).replace(str(tmp_path / "one"), str(tmp_path / "two")).strip()
+    one, two = ({k: v for k, v in contents(tmp_path / name).items() if k.endswith(".tar")} for name in ("one", "two"))
+    assert one == two and len(one) == 5 + 3 * 4, "the last shard has one picture, which is tall"
 
 
 FAILING = """

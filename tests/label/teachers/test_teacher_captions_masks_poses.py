@@ -193,16 +193,17 @@ def test_poses_are_the_joints_of_each_person(tmp_path_factory: pytest.TempPathFa
         {"class": "tree", "box": [0, 0, 1, 1]},
         {"class": "wall", "box": [0.4, 0.2, 0.9, 0.8]},
     ]
-    first, second = teacher([{"rgb": photographs()[0], "people": people}, {"rgb": photographs()[1], "people": []}])
+    picture = photographs()[1]  # not square
+    first, second = teacher([{"rgb": picture, "people": people}, {"rgb": photographs()[0], "people": []}])
     assert [person["box"] for person in first.value] == [people[0]["box"], people[2]["box"]] and second.value == []
     model = transformers.VitPoseForPoseEstimation.from_pretrained(folder)
     processor = transformers.VitPoseImageProcessorPil.from_pretrained(folder)
-    size = photographs()[0].shape[0]
+    size = np.array(picture.shape[1::-1])
     for person, confidence in zip(first.value, first.confidence, strict=True):
-        x0, y0, x1, y1 = (size * c for c in person["box"])
+        x0, y0, x1, y1 = np.tile(size, 2) * person["box"]
         coco = [[[x0, y0, x1 - x0, y1 - y0]]]
         with torch.inference_mode():
-            outputs = model(**processor(images=[photographs()[0]], boxes=coco, return_tensors="pt"))
+            outputs = model(**processor(images=[picture], boxes=coco, return_tensors="pt"))
         (expected,) = processor.post_process_pose_estimation(outputs, boxes=coco)[0]
         np.testing.assert_allclose(
             np.reshape(person["joints"], (3, 2)) * size, expected["keypoints"], atol=0.5

@@ -1,6 +1,8 @@
 """Depth and segmentation by small networks, compared with what the networks themselves compute."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +35,11 @@ def segformer(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
+def upernet(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_teachers.upernet(tmp_path_factory.mktemp("upernet"), CLASSES)
+
+
+@pytest.fixture(scope="module")
 def mask2former(tmp_path_factory: pytest.TempPathFactory) -> str:
     return tiny_teachers.mask2former(tmp_path_factory.mktemp("mask2former"), CLASSES)
 
@@ -62,11 +69,28 @@ def test_depth_of_a_shorter_side(depth: str) -> None:
     assert large[0].value.shape == photographs()[0].shape[:2]
 
 
-def test_semantic_segmentation_renumbers_classes_and_tells_their_probability(segformer: str) -> None:
-    teacher = teacher_of(CLASS_MAP, segformer, "semantic-segmentation")
+def test_zoedepth_s_padding_is_cut_off_on_all_sides(tmp_path: Path) -> None:
+    """The network's output is made: at each point the red of the picture that it was given, so the label is that of the picture itself."""
+    teacher: Any = teacher_of(DEPTH, tiny_teachers.zoedepth(tmp_path), "depth-estimation")
+    mean, std = teacher.processor.image_mean[0], teacher.processor.image_std[0]
+    red = np.add.outer(4 * np.arange(24), 2 * np.arange(60))
+    picture = np.repeat(red[..., None], 3, -1).astype(np.uint8)
+    teacher.processor.size = {"height": 128, "width": 256}
+    teacher.model = lambda pixel_values: {"predicted_depth": pixel_values[:, 0] * std + mean}
+    (label,) = asked(teacher, [picture])
+    assert label.value.shape == red.shape
+    np.testing.assert_allclose(label.value[1:-1, 1:-1] * 255, red[1:-1, 1:-1], atol=2)
+
+
+@pytest.mark.parametrize("network", ["segformer", "upernet"])
+def test_semantic_segmentation_renumbers_classes_and_tells_their_probability(
+    network: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(network)
+    teacher = teacher_of(CLASS_MAP, folder, "semantic-segmentation")
     found = asked(teacher, photographs())
-    model = transformers.SegformerForSemanticSegmentation.from_pretrained(segformer)
-    processor = transformers.SegformerImageProcessorPil.from_pretrained(segformer)
+    model = transformers.AutoModelForSemanticSegmentation.from_pretrained(folder)
+    processor = transformers.SegformerImageProcessorPil.from_pretrained(folder)
     to_ours = np.array([1, 0, -1])  # wall, tree, N/A
     seen = set()
     for picture, label in zip(photographs(), found, strict=True):
@@ -109,10 +133,17 @@ def test_semantic_segmentation_by_mask_queries(mask2former: str) -> None:
 
 
 def test_panoptic_segmentation_is_unknown_where_no_segment_is(mask2former: str) -> None:
-    teacher = teacher_of(CLASS_MAP, mask2former, "panoptic-segmentation", options={"threshold": 0.1})
-    (label,) = asked(teacher, photographs()[:1])
-    assert label.value.shape == label.confidence.shape == photographs()[0].shape[:2]
-    assert (label.confidence[label.value >= 0] >= 0.1).all()
+    """The network's output is made: four queries with the areas of a wall, a tree, something else and nothing."""
+    teacher: Any = teacher_of(CLASS_MAP, mask2former, "panoptic-segmentation")
+    areas = np.zeros((4, 8, 8))
+    areas[0, :, :4], areas[1, :4, 4:], areas[2, 4:, 4:6], areas[3, 4:, 6:] = 1, 1, 1, 1
+    logits = torch.diag(torch.tensor([2.0, 3.0, 4.0, 5.0]))[None]
+    made = SimpleNamespace(class_queries_logits=logits, masks_queries_logits=torch.tensor(areas * 60 - 30)[None])
+    label = teacher.label(made, np.zeros((48, 80, 3), np.uint8))
+    assert label.value.shape == label.confidence.shape == (48, 80)
+    np.testing.assert_array_equal(label.value[3::6, 5::10], areas[0] - areas[2] - areas[3])
+    scores = [np.exp(n) / (np.exp(n) + 3) for n in (2, 3, 4)]
+    np.testing.assert_allclose(label.confidence[3::6, 5::10], np.tensordot(scores, areas[:3], 1), atol=1e-5)
     none = asked(teacher_of(CLASS_MAP, mask2former, "panoptic-segmentation", options={"threshold": 1.0}), photographs())
     assert all((item.value == -1).all() for item in none)
     with pytest.raises(MaskweaveError, match=r"set value.ignore: 255 of the entry, or use semantic-segmentation"):

@@ -1,5 +1,6 @@
 """Features of pictures, texts and sounds by small networks, compared with the networks' own outputs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,24 @@ def test_patches_cover_the_whole_picture(clip: str) -> None:
     np.testing.assert_allclose(last[0].value, plain.numpy(), atol=1e-4)
 
 
+def test_siglip_s_vector_is_its_pooled_one_and_its_patches_are_not_projected(tmp_path: Path) -> None:
+    folder = tiny_teachers.siglip(tmp_path)
+    model = transformers.SiglipModel.from_pretrained(folder)
+    processor = transformers.SiglipImageProcessorPil.from_pretrained(folder)
+    (pooled, *_), patches = asked(teacher_of(vector(32), folder, FEATURES), photographs()), asked(teacher_of(dense(32), folder, FEATURES), photographs())  # fmt: skip
+    with torch.inference_mode():
+        expected = model.vision_model(**processor(images=photographs()[0], return_tensors="pt"))
+    np.testing.assert_allclose(pooled.value, expected.pooler_output[0], atol=1e-5)
+    assert [label.value.shape for label in patches] == [(4, 4, 32), (4, 6, 32), (4, 6, 32)]
+    for picture, label in zip(photographs(), patches, strict=True):
+        rows, columns = label.value.shape[:2]
+        x = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+        x = torch.nn.functional.interpolate(x, (8 * rows, 8 * columns), mode="bicubic", antialias=True).clamp(0, 1)
+        with torch.inference_mode():
+            tokens = model.vision_model((x - 0.5) / 0.5, interpolate_pos_encoding=True).last_hidden_state[0]
+        np.testing.assert_allclose(label.value, tokens.reshape(rows, columns, 32), atol=1e-4)
+
+
 def model_mean(folder: str) -> list[float]:
     return transformers.CLIPImageProcessorPil.from_pretrained(folder).image_mean
 
@@ -109,12 +128,17 @@ def test_features_of_another_width(clip: str) -> None:
         teacher_of(vector(24), clip, FEATURES, options={"pool": "max"})
 
 
-def test_texts_become_a_vector_for_each_token(tmp_path: Path) -> None:
-    folder = tiny_teachers.bert(tmp_path / "bert")
+@pytest.mark.parametrize(
+    ("architecture", "encoder"), [(tiny_teachers.bert, "BertModel"), (tiny_teachers.t5, "T5EncoderModel")]
+)
+def test_texts_become_a_vector_for_each_token(
+    architecture: Callable[[Path], str], encoder: str, tmp_path: Path
+) -> None:
+    folder = architecture(tmp_path)
     teacher = teacher_of(vectors(), folder, "text-embedding", "words")
     texts = ["a red cat", "the dog", "a red cat on the sea"]
     found = asked(teacher, texts, "words")
-    model, tokenizer = transformers.BertModel.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)  # fmt: skip
+    model, tokenizer = getattr(transformers, encoder).from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)  # fmt: skip
     for text, label in zip(texts, found, strict=True):
         ids = tokenizer(text)["input_ids"]
         ids = ids if len(ids) <= 6 else [*ids[:5], ids[-1]]  # the end token stays

@@ -5,14 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from teacher_helpers import asked, grid, photographs, teacher_of  # noqa: E402
 
 from maskweave.errors import MaskweaveError  # noqa: E402
+from maskweave.label.teachers import opening  # noqa: E402
 
 WEIGHTS = np.array([[1, 2, -1], [0.5, -1, 1], [-1, 1, 0.5]], np.float32)
 PICTURE = {"size": [16, 16], "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.25, 1.0]}
@@ -49,6 +51,24 @@ def squares() -> list[np.ndarray]:
 def expected(picture: np.ndarray, order: slice = slice(None)) -> np.ndarray:
     x = picture[..., order].astype(np.float32) / 255
     return ((x - PICTURE["mean"]) / PICTURE["std"]) @ WEIGHTS.T
+
+
+def test_a_model_runs_on_its_process_s_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, session, given = model(tmp_path / "map.onnx"), onnxruntime.InferenceSession, []
+
+    def opened(path: str, options: Any, providers: list[Any]) -> Any:
+        given.append(providers)
+        return session(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    monkeypatch.setattr(opening, "local_device", lambda _: torch.device("cuda", 3))
+    for found in (["CPUExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"]):
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda found=found: found)
+        teacher_of(
+            grid(type="map", size=[16, 16], channels=3, range=[-20, 20]), path, "map-estimation", picture=PICTURE
+        )
+    gpu = ("CUDAExecutionProvider", {"device_id": 3})
+    assert given == [["CPUExecutionProvider"], [gpu, "CPUExecutionProvider"]]
 
 
 @pytest.mark.parametrize("batch", ["batch", 1, 2])

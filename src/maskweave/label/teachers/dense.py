@@ -82,6 +82,7 @@ class PanopticTeacher(SemanticTeacher):
     def prepare(self) -> None:
         super().prepare()
         self.threshold = self.option("threshold", 0.5)
+        self.check_processor("post_process_panoptic_segmentation", "label_ids_to_fuse")
         if not self.entry.value.has_unknown:
             raise MaskweaveError(
                 f"{self.where}: points without a segment are unknown; set value.ignore: 255 of the entry, or use semantic-segmentation"
@@ -93,7 +94,19 @@ class PanopticTeacher(SemanticTeacher):
         )
         segments = result["segmentation"].cpu().numpy()
         ids, confidence = np.full(segments.shape, -1, np.int64), np.zeros(segments.shape, np.float32)
+        covered = self._covered(outputs, segments.shape) if result["segments_info"] else False
         for segment in result["segments_info"]:
-            inside = segments == segment["id"]
+            inside = (segments == segment["id"]) & covered
             ids[inside], confidence[inside] = segment["label_id"], segment["score"]
         return TeacherLabel(self.table.map(ids), confidence)
+
+    def _covered(self, outputs: Any, size: tuple[int, ...]) -> np.ndarray:
+        """Returns which points (H, W) the mask of their best query covers, as in the published code of MaskFormer; transformers gives the other
+        points to a segment, too."""
+        names = ("logits", "pred_masks") if hasattr(outputs, "pred_masks") else ("class_queries_logits", "masks_queries_logits")  # fmt: skip
+        logits_QK, masks_Qhw = (getattr(outputs, name)[0] for name in names)
+        scores_Q, ids_Q = logits_QK.softmax(-1).max(-1)
+        sure_Q = (scores_Q > self.threshold) & (ids_Q < logits_QK.shape[-1] - 1)
+        shares_QHW = F.interpolate(masks_Qhw[sure_Q].sigmoid()[None], size, mode="bilinear", align_corners=False)[0]
+        best_1HW = (shares_QHW * scores_Q[sure_Q, None, None]).argmax(0, keepdim=True)
+        return (shares_QHW.gather(0, best_1HW)[0] >= 0.5).cpu().numpy()

@@ -50,6 +50,10 @@ class InstanceTeacher(DetectionTeacher):
     auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForUniversalSegmentation", "AutoModelForInstanceSegmentation")
     values: ClassVar[tuple[type[ValueType], ...]] = (Instances,)
 
+    def prepare(self) -> None:
+        super().prepare()
+        self.check_processor("post_process_instance_segmentation", "return_binary_maps")
+
     def label(self, outputs: Any, picture: np.ndarray) -> TeacherLabel:
         (result,) = self.processor.post_process_instance_segmentation(
             outputs, threshold=self.threshold, target_sizes=[self.label_size(picture)], return_binary_maps=True

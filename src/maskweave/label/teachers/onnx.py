@@ -174,9 +174,11 @@ def _session(path: Path, device: torch.device, where: str) -> tuple[Any, str]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS
     options.intra_op_num_threads = torch.get_num_threads()
-    wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
-    providers = [p for p in (*wanted, "CPUExecutionProvider") if p in onnxruntime.get_available_providers()]
+    gpu = ("CUDAExecutionProvider", {"device_id": device.index or 0})
+    wanted = [gpu] if device.type == "cuda" and gpu[0] in onnxruntime.get_available_providers() else []
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers), onnxruntime.__version__
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=[*wanted, "CPUExecutionProvider"]
+        ), onnxruntime.__version__
     except Exception as error:  # onnxruntime's exceptions have no common class
         raise MaskweaveError(f"{where}: cannot be opened as a model in the ONNX format ({reason(error)})") from error

@@ -5,6 +5,7 @@ equal shape are computed together.
 """
 
 import hashlib
+import inspect
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -122,6 +123,14 @@ class TransformersTeacher(TaskTeacher):
 
     def prepare(self) -> None:
         """Work out once what the labels need, such as classes."""
+
+    def check_processor(self, function: str, option: str) -> None:
+        """Refuse a model whose processor does not make the labels, or not with this option."""
+        process = getattr(self.processor, function, None)
+        if process is None or option not in inspect.signature(process).parameters:
+            raise MaskweaveError(
+                f"{self.where}: models of type {self.model.config.model_type!r} are not for {self.settings.task} here; choose a Mask2Former or MaskFormer"
+            )
 
     def check_width(self, width: int) -> None:
         """Refuse an entry whose vectors have another length than the model's."""
