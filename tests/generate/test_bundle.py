@@ -364,7 +364,10 @@ def no_entries(run: Path) -> None:
         (lambda run: shutil.rmtree(run), "run: no such folder"),
         (lambda run: (run / "modalities.yaml").unlink(), "has no modalities.yaml, so it is not a run or bundle"),
         (lambda run: truncate(run / "modalities.yaml"), "modalities.yaml"),
-        (lambda run: shutil.rmtree(run / "model"), "has no trained model and no recipe.yaml; copy the complete folder again"),
+        (
+            lambda run: shutil.rmtree(run / "model"),
+            "has no trained model and no recipe.yaml; copy the complete folder again",
+        ),
         (lambda run: (run / "model" / "model.safetensors").unlink(), "model.safetensors: no such file"),
         (
             lambda run: truncate(run / "model" / "model.safetensors"),
