@@ -58,14 +58,13 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
                     placeholder="entry's own",
                     min_width=120,
                     interactive=True,
-                    key=_key(state, "condition", name),
                 )
                 fields.append((place, number))
         for key, label in (
             ("chain", "Each finished target joins the inputs"),
             ("guide_with_finished", "Finished targets guide, too"),
         ):
-            box = gr.Checkbox(_option(state, key), label=label, interactive=True, key=_key(state, "option", key))
+            box = gr.Checkbox(_option(state, key), label=label, interactive=True)
             fields.append((Field("option", "", key), box))
     with gr.Row():
         for key, label in (("seed", "Seed"), ("samples", f"Samples (at most {page.bounds.samples})")):
@@ -75,7 +74,6 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
                 precision=0,
                 min_width=90,
                 interactive=True,
-                key=_key(state, "option", key),
             )
             fields.append((Field("option", "", key), whole))
         box = gr.Checkbox(
@@ -83,7 +81,6 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
             label="Merge the samples",
             min_width=120,
             interactive=True,
-            key=_key(state, "option", "ensemble"),
         )
         fields.append((Field("option", "", "ensemble"), box))
     with gr.Row():
@@ -102,7 +99,7 @@ def _option(state: Desk, key: str) -> Any:
 
 
 def _keep(part: Any, place: Field, drawn: tuple[int, int], desk: Any) -> None:
-    """Keeps what a field has for the next form. Gradio forgets it even if the component has a key."""
+    """Keeps what a field has for the next form. Gradio forgets it, whether or not a component has a key."""
 
     def keep(payload: Any, current: Desk) -> None:
         current.keep(place, payload, drawn)
@@ -113,12 +110,6 @@ def _keep(part: Any, place: Field, drawn: tuple[int, int], desk: Any) -> None:
 def shown_number(number: Any) -> str:
     """Returns the text, with all digits, of a field that may stay empty; a Gradio number that is empty becomes 0 when the form is drawn again."""
     return "" if number is None else str(number).removesuffix(".0")
-
-
-def _key(state: Desk, *parts: str) -> str:
-    """Key of a component. One whose value is put in other than by typing begins anew, with a new key."""
-    placed = sum(state.placed.get(part, 0) for part in parts)
-    return "/".join((state.bundle, str(state.begun), str(placed), *parts))
 
 
 def _input(page: Any, state: Desk, modality: Modality, desk: Any, version: Any) -> list[tuple[Field, Any]]:
@@ -168,13 +159,12 @@ def _editor(state: Desk, modality: Modality, editor: Editor, number: int) -> tup
 
     widget, name = editor.widget, modality.name
     payload, settings = first_payload(state, modality, widget), editor.settings(modality.value)
-    key = _key(state, "input", name, widget)
     if number:
         endings = ", ".join(modality.value.endings[:6])
         with gr.Accordion("or a drawing" if widget == "draw" else f"or a file ({endings}, …)", open=False):
-            part = component(widget, name, payload, settings, key)
+            part = component(widget, name, payload, settings)
     else:
-        part = component(widget, name, payload, settings, key)
+        part = component(widget, name, payload, settings)
     return Field("input", name, widget), part
 
 
@@ -198,13 +188,13 @@ def _region(page: Any, state: Desk, bundle: Any, name: str) -> list[tuple[Field,
             )
         settings = {"size": list(size), "classes": ["repaint"], "colors": [[217, 83, 59]]}
         place = Field("region", name, "paint")
-        widget = own("mask", name, state.drafts.get(place), settings, _key(state, "mask", name, source), background)
+        widget = own("mask", name, state.drafts.get(place), settings, background)
         found.append((place, widget))
         hint = "a share of it such as 0.3, or a box xmin,ymin,xmax,ymax from 0 to 1"
     else:
         hint = "words of the text" if modality.kind == "sequence" else "a share of it, such as 0.3"
     typed, label = Field("region", name, "typed"), f"Region of {name}: {hint}"
-    text = gr.Textbox(state.drafts.get(typed), label=label, lines=1, interactive=True, key=_key(state, "region", name))
+    text = gr.Textbox(state.drafts.get(typed), label=label, lines=1, interactive=True)
     return [(typed, text), *found]
 
 
@@ -217,7 +207,6 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
     gr.HTML(f"<strong>{html.escape(modality.name)}</strong>", padding=True)
     with gr.Row():
         for key in settings_of(modality):
-            at = _key(state, "decoding", modality.name, key)
             place, label = Field("decoding", modality.name, key), f"{modality.name}: {key}"
             first = state.drafts.get(place, changed.get(key))
             default = getattr(own_settings, key)
@@ -228,7 +217,6 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
                     label=label,
                     min_width=120,
                     interactive=True,
-                    key=at,
                 )
             else:
                 part = gr.Textbox(
@@ -237,7 +225,6 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
                     placeholder="changes with the step" if isinstance(default, Ramp) else shown_number(default),
                     min_width=100,
                     interactive=True,
-                    key=at,
                 )
             found.append((place, part))
     return found
