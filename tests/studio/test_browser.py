@@ -108,7 +108,8 @@ def test_a_caption_gives_a_depth_map_and_its_code(window: Window, bundle_folder:
     assert "maskweave.load(" in code and "'1 object: a red cube.'" in code
     window.page.get_by_role("tab", name="Command line").click()
     assert "maskweave generate" in window.page.locator(".cm-content:visible").inner_text()
-    assert window.page.locator("#hint").inner_text() == "", "no files are named"
+    hint = window.page.locator("#hint")
+    assert hint.inner_text() == "" and not hint.is_visible(), "no files are named, and nothing takes no space"
 
 
 def test_wrong_requests_are_told_in_the_page(window: Window, tmp_path: Path) -> None:
@@ -230,6 +231,7 @@ def test_a_narrow_window_does_not_scroll_sideways(context: Any, studio: str) -> 
     for selector in ("#generate", "[id='input-rgb-picture']", "[id='region-depth'] canvas"):
         box = window.page.locator(selector).bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 400, selector
+    assert window.page.get_by_text("Merge the samples").bounding_box()["height"] < 30, "it has one line"
     window.page.close()
 
 

@@ -66,22 +66,12 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
         ):
             box = gr.Checkbox(_option(state, key), label=label, interactive=True)
             fields.append((Field("option", "", key), box))
-    with gr.Row():
-        for key, label in (("seed", "Seed"), ("samples", f"Samples (at most {page.bounds.samples})")):
-            whole = gr.Number(
-                _option(state, key),
-                label=label,
-                precision=0,
-                min_width=90,
-                interactive=True,
-            )
-            fields.append((Field("option", "", key), whole))
-        box = gr.Checkbox(
-            _option(state, "ensemble"),
-            label="Merge the samples",
-            min_width=120,
-            interactive=True,
-        )
+    with gr.Group():
+        with gr.Row():
+            for key, label in (("seed", "Seed"), ("samples", f"Samples (at most {page.bounds.samples})")):
+                whole = gr.Number(_option(state, key), label=label, precision=0, min_width=90, interactive=True)
+                fields.append((Field("option", "", key), whole))
+        box = gr.Checkbox(_option(state, "ensemble"), label="Merge the samples", interactive=True)
         fields.append((Field("option", "", "ensemble"), box))
     with gr.Row():
         go = gr.Button(
