@@ -5,6 +5,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,14 +41,16 @@ def test_a_part_of_a_picture_is_repainted(window: Window, offers: Offered, tmp_p
     picture = window.field("rgb", "picture")
     picture.locator("input[type=file]").set_input_files(tmp_path / "scene.png")
     picture.locator("img").wait_for()
-    canvas = window.page.locator("[id='region-tok_rgb'] canvas")
+    region = window.page.locator("[id='region-tok_rgb']")
+    region.locator("img").wait_for()
+    assert (picture_of(region) == scene).all(), "the picture is under the brush"
+    canvas = region.locator("canvas")
     window.drag(canvas, (90, 100), (150, 180))
     window.drag(canvas, (150, 100), (90, 180))
     window.generate()
     window.finished()
     assert window.cards() == ["tok_rgb"]
-    source = window.page.locator("#results img").first.get_attribute("src")
-    shown = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).resize((64, 64), Image.Resampling.BOX)
+    shown = Image.fromarray(picture_of(window.page.locator("#results"))).resize((64, 64), Image.Resampling.BOX)
     with zipfile.ZipFile(window.save().path()) as saved:
         mask = np.asarray(Image.open(io.BytesIO(saved.read("edit/tok_rgb.png")))) > 0
         assert (np.asarray(Image.open(io.BytesIO(saved.read("inputs/rgb.png")))) == scene).all()
@@ -59,6 +62,12 @@ def test_a_part_of_a_picture_is_repainted(window: Window, offers: Offered, tmp_p
     near = np.any([padded[i : i + 8, j : j + 8] for i in range(3) for j in range(3)], axis=0)
     assert 4 <= brushed.sum() <= 16
     assert changes[~near].max() < 6 < 30 < changes[brushed].max()
+
+
+def picture_of(part: Any) -> np.ndarray:
+    """Returns the first picture in a part of the page."""
+    source = part.locator("img").first.get_attribute("src")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
 
 
 def by_token(plane_HW: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
     edited = state.edited(bundle.catalog)
     for name in edited:
         with gr.Accordion(f"Repaint a part of {name}", open=True):
-            fields += _region(page, state, bundle, name)
+            fields += _region(page, state, bundle, name, fields, desk)
     with gr.Accordion("Steps and guidance", open=False):
         for name in state.targets:
             fields += _settings(state, bundle.catalog[name])
@@ -158,28 +158,39 @@ def _editor(state: Desk, modality: Modality, editor: Editor, number: int) -> tup
     return Field("input", name, widget), part
 
 
-def _region(page: Any, state: Desk, bundle: Any, name: str) -> list[tuple[Field, Any]]:
+def _region(
+    page: Any, state: Desk, bundle: Any, name: str, drawn: list[tuple[Field, Any]], desk: Any
+) -> list[tuple[Field, Any]]:
     import gradio as gr
 
     modality = bundle.catalog[name]
     found = []
     size = modality.value.size
     if len(modality.grid) == 2 and len(size) == 2 and max(size) <= MOST_PAINTED:
-        source = next(n for n in state.inputs if bundle.catalog[n].reads == modality.reads)
-        held = state.held.get(source)
-        background = ""
-        if held is not None:
-            seen = bundle.read({source: held})[source]
-            background = png_source(draw(bundle.catalog[source], seen, (size[0], size[1])))
-        else:
-            gr.HTML(
-                "<p>Brush over the picture below; use the result, or a sample, as input to see it here.</p>",
-                padding=True,
-            )
+        source = bundle.catalog[next(n for n in state.inputs if bundle.catalog[n].reads == modality.reads)]
+
+        def background(current: Desk, payloads: dict[str, Any]) -> str:
+            def work() -> str:
+                value = input_value(current, source, payloads)
+                return png_source(draw(source, bundle.read({source.name: value})[source.name], (size[0], size[1])))
+
+            shown: str = page.said(work, lambda words: "")  # nothing is given yet, or the editor itself shows the error
+            return shown
+
         settings = {"size": list(size), "classes": ["repaint"], "colors": [[217, 83, 59]]}
         place = Field("region", name, "paint")
-        widget = own("mask", name, state.drafts.get(place), settings, background)
+        editors = [(at.key, part) for at, part in drawn if at.role == "input" and at.name == source.name]
+        first = background(state, {key: first_payload(state, source, key) for key, _ in editors})
+        widget = own("mask", name, state.drafts.get(place), settings, first)
         found.append((place, widget))
+
+        def look(current: Desk, *payloads: Any) -> Any:
+            given = {key: payload for (key, _), payload in zip(editors, payloads, strict=True)}
+            return gr.update(background=background(current, given))
+
+        parts = [part for _, part in editors]
+        for part in parts:
+            on(part.change, look, [desk, *parts], [widget], **HIDDEN)
         hint = "a share of it such as 0.3, or a box xmin,ymin,xmax,ymax from 0 to 1"
     else:
         hint = "words of the text" if modality.kind == "sequence" else "a share of it, such as 0.3"

@@ -9,6 +9,8 @@ from maskweave.studio.editors import Upload
 
 TEMPLATE = '<div class="mw-widget"></div>'
 FOLDER = Path(__file__).parent
+WATCH = "typeof watch === 'undefined' ? () => {} : watch"
+"""Gradio's function that says when a setting of a widget changes; the first versions 6 have none."""
 
 
 def head() -> str:
@@ -45,7 +47,7 @@ def own(kind: str, name: str, payload: Any, settings: dict[str, Any], background
         show_label=True,
         container=True,
         html_template=TEMPLATE,
-        js_on_load=f"maskweave.{function}(element, props, trigger)",
+        js_on_load=f"maskweave.{function}(element, props, trigger, {WATCH})",
         elem_id=f"region-{name}",
         name=name,
         mode=kind,
