@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
@@ -40,7 +41,13 @@ def test_a_run_is_stored_and_compared(
     assert daily.main([*words, "--save"]) == 1 and daily.main(words) == 0
 
 
+def test_the_time_of_a_fresh_process_counts(daily: ModuleType) -> None:
+    assert daily.least_seconds(lambda: daily.fresh_process("sum(range(3_000_000))"), 1) > 0.03
+    with pytest.raises(subprocess.CalledProcessError):
+        daily.fresh_process("raise SystemExit(3)")
+
+
 @pytest.mark.slow
 def test_every_part_is_measured(daily: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert daily.main(["--folder", str(tmp_path), "--rounds", "1"]) == 0
-    assert capsys.readouterr().out.count("new") == 8
+    assert capsys.readouterr().out.count("new") == 11

@@ -82,3 +82,37 @@ class Window:
         found = self.page.locator("#results figcaption")
         found.first.wait_for()
         return found.all_inner_texts()
+
+    def drag(self, canvas: Any, start: tuple[int, int], end: tuple[int, int]) -> None:
+        """Presses the mouse at one point of a canvas, and moves it to another one."""
+        canvas.scroll_into_view_if_needed()
+        box, mouse = canvas.bounding_box(), self.page.mouse
+        mouse.move(box["x"] + start[0], box["y"] + start[1])
+        mouse.down()
+        mouse.move(box["x"] + end[0], box["y"] + end[1], steps=4)
+        mouse.up()
+
+    def save(self) -> Any:
+        """Saves the request, and returns its file as a download."""
+        self.page.get_by_role("button", name="Save and reopen").click()
+        self.page.get_by_role("button", name="Save the request").click()
+        with self.page.expect_download() as download:
+            self.page.locator("#saved a").first.click()
+        return download.value
+
+    def choose_bundle(self, name: str) -> None:
+        before = self.drawn()
+        self.page.get_by_label("Bundle").click()
+        self.page.get_by_role("option", name=name).click()
+        self.drawn_again(before)
+
+    def target(self, name: str, given: bool = True) -> None:
+        """Adds a target at the end, or takes one away."""
+        before, targets = self.drawn(), self.page.locator("#targets")
+        if given:
+            targets.locator("input").fill(name)
+            targets.locator("input").press("Enter")
+        else:
+            targets.locator(".token", has_text=name).locator(".token-remove").click()
+        self.drawn_again(before)
+        self.page.keyboard.press("Escape")

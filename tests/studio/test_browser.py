@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser_window import CHROMIUM, Window, need_browser
+from browser_window import Window, need_browser
 from PIL import Image
 
 from maskweave.generate.bundle import Bundle
@@ -57,30 +57,21 @@ def studio(
     page.close()
 
 
-@pytest.fixture(scope="module")
-def browser(studio: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def context(browser: Any) -> Any:
-    """One person's browser, whose windows share what they have loaded."""
-    return browser.new_context()
-
-
 @pytest.fixture
-def window(context: Any, studio: str) -> Iterator[Window]:
-    opened = Window(context, studio)
-    yield opened
-    assert opened.faults == [] and opened.hosts == {studio.split("/")[2]}, (
-        "scripts fail, or something is loaded from elsewhere"
-    )
-    opened.page.close()
+def blocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Requests wait after their second pass until it is set."""
+    go_on, run = threading.Event(), studio_page.run
+    monkeypatch.setattr(running, "INTERVAL", 0.0)
+
+    def slow(*arguments: Any) -> Iterator[Any]:
+        for state in run(*arguments):
+            yield state
+            if state.done == 2:
+                assert go_on.wait(60)
+
+    monkeypatch.setattr(studio_page, "run", slow)
+    yield go_on
+    go_on.set()
 
 
 def test_what_was_given_is_still_there_after_another_choice(window: Window, tmp_path: Path) -> None:
@@ -117,7 +108,7 @@ def test_a_caption_gives_a_depth_map_and_its_code(window: Window, bundle_folder:
     assert "maskweave.load(" in code and "'1 object: a red cube.'" in code
     window.page.get_by_role("tab", name="Command line").click()
     assert "maskweave generate" in window.page.locator(".cm-content:visible").inner_text()
-    assert window.page.locator("#hint").inner_text() == "", "no files are named"
+    assert not window.page.locator("#hint").is_visible(), "no files are named, and an empty line takes no space"
 
 
 def test_wrong_requests_are_told_in_the_page(window: Window, tmp_path: Path) -> None:
@@ -148,13 +139,7 @@ def test_a_picture_is_uploaded_and_a_part_of_the_depth_is_repainted(window: Wind
     before = window.drawn()
     page.get_by_role("button", name="Use as inputs").first.click()
     window.drawn_again(before)
-    mask = page.locator("[id='region-depth'] canvas")
-    mask.scroll_into_view_if_needed()
-    box = mask.bounding_box()
-    page.mouse.move(box["x"] + 40, box["y"] + 40)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 120, box["y"] + 60, steps=4)
-    page.mouse.up()
+    window.drag(page.locator("[id='region-depth'] canvas"), (40, 40), (120, 60))
     assert window.field("caption", "text").locator("textarea").input_value() == "a blue cone"
     window.write("caption", "a red cone")
     window.generate()
@@ -183,11 +168,7 @@ def test_a_request_is_saved_and_reopened(window: Window, context: Any, studio: s
     page = window.page
     window.write("caption", "a green cylinder")
     page.get_by_label("Seed").fill("42")
-    page.get_by_role("button", name="Save and reopen").click()
-    page.get_by_role("button", name="Save the request").click()
-    with page.expect_download() as download:
-        page.locator("#saved a").first.click()
-    download.value.save_as(tmp_path / "request.zip")
+    window.save().save_as(tmp_path / "request.zip")
     other = Window(context, studio)
     other.page.get_by_role("button", name="Save and reopen").click()
     other.page.locator("#reopen input[type=file]").set_input_files(tmp_path / "request.zip")
@@ -249,6 +230,7 @@ def test_a_narrow_window_does_not_scroll_sideways(context: Any, studio: str) -> 
     for selector in ("#generate", "[id='input-rgb-picture']", "[id='region-depth'] canvas"):
         box = window.page.locator(selector).bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 400, selector
+    assert window.page.get_by_text("Merge the samples").bounding_box()["height"] < 30, "it has one line"
     window.page.close()
 
 
@@ -322,30 +304,38 @@ def test_a_run_is_followed(window: Window, studio_run: Path) -> None:
     assert page.get_by_text(re.compile(r"looked at \d\d:\d\d:\d\d")).is_visible()
 
 
-def test_results_are_seen_before_they_are_finished(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_seen_before_they_are_finished(window: Window, blocked: threading.Event) -> None:
     page = window.page
-    go_on, run = threading.Event(), studio_page.run
-    monkeypatch.setattr(running, "INTERVAL", 0.0)
-
-    def slow(*arguments: Any) -> Iterator[Any]:
-        for state in run(*arguments):
-            yield state
-            if state.done == 2:
-                assert go_on.wait(60)
-
-    monkeypatch.setattr(studio_page, "run", slow)
     window.write("caption", "a red cube")
     page.get_by_role("button", name="Steps and guidance").click()
     page.get_by_label("depth: steps").fill("4")
-    try:
-        window.generate()
-        page.get_by_text("Request 1: depth: pass 2 of 4").wait_for()
-        assert window.cards() == ["depth"]
-        early = page.locator("#results img").first.get_attribute("src")
-    finally:
-        go_on.set()
+    window.generate()
+    page.get_by_text("Request 1: depth: pass 2 of 4").wait_for()
+    assert window.cards() == ["depth"]
+    early = page.locator("#results img").first.get_attribute("src")
+    blocked.set()
     window.finished()
     assert window.cards() == ["depth"] and page.locator("#results img").first.get_attribute("src") != early
+
+
+def test_a_request_is_stopped_and_the_next_one_runs(window: Window, blocked: threading.Event) -> None:
+    """What was there when it stopped stays in the page; nothing of it comes later."""
+    page = window.page
+    window.write("caption", "a red cube")
+    page.get_by_role("button", name="Steps and guidance").click()
+    page.get_by_label("depth: steps").fill("4")
+    window.generate()
+    page.get_by_text("Request 1: depth: pass 2 of 4").wait_for()
+    early = page.locator("#results img").first.get_attribute("src")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("stopped", exact=True).wait_for()
+    blocked.set()
+    page.wait_for_timeout(1000)
+    assert page.locator(".mw-status").inner_text() == "stopped"
+    assert page.locator("#results img").first.get_attribute("src") == early
+    window.generate()
+    window.finished()
+    assert page.locator("#results img").first.get_attribute("src") != early
 
 
 def test_an_edited_schedule_is_run(window: Window, bundle: Bundle) -> None:

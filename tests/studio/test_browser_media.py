@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import small_bundle
 import torch
-from browser_window import CHROMIUM, Window, need_browser
+from browser_window import Window, need_browser
 
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import load_catalog
@@ -80,23 +80,9 @@ def studio(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def context(studio: str) -> Iterator[Any]:
-    """A browser with a false webcam and microphone, which it may use without asking."""
-    from playwright.sync_api import sync_playwright
-
-    words = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=words)
-        yield chromium.new_context(permissions=["camera", "microphone"])
-        chromium.close()
-
-
-@pytest.fixture
-def window(context: Any, studio: str) -> Iterator[Window]:
-    opened = Window(context, studio)
-    yield opened
-    assert opened.faults == [], "scripts fail"
-    opened.page.close()
+def context(browser: Any) -> Any:
+    """A browser that may use its false webcam and microphone without asking."""
+    return browser.new_context(permissions=["camera", "microphone"])
 
 
 def asked(window: Window, name: str) -> str:
@@ -154,13 +140,12 @@ def test_speech_is_recorded_with_the_microphone(window: Window) -> None:
 
 
 def test_classes_are_painted_and_boxes_drawn_and_colors_picked(window: Window) -> None:
-    page = window.page
     window.inputs("cover")
     canvas = window.field("cover", "paint").locator("canvas")
-    drag(page, canvas, (20, 20), (100, 60))
+    window.drag(canvas, (20, 20), (100, 60))
     asked(window, "cover")
     window.inputs("things")
-    drag(page, window.field("things", "boxes").locator("canvas"), (20, 20), (120, 90))
+    window.drag(window.field("things", "boxes").locator("canvas"), (20, 20), (120, 90))
     window.field("things", "boxes").get_by_label("Remove cat").wait_for()
     assert "'inputs/things.json'" in asked(window, "things")
     window.inputs("colors")
@@ -186,24 +171,11 @@ def test_sliders_are_moved(window: Window) -> None:
     hour.locator("input[type=range]").fill("18")
     window.generate()
     window.finished()
-    page.get_by_role("button", name="Save and reopen").click()
-    page.get_by_role("button", name="Save the request").click()
-    with page.expect_download() as download:
-        page.locator("#saved a").first.click()
-    with zipfile.ZipFile(download.value.path()) as saved:
+    with zipfile.ZipFile(window.save().path()) as saved:
         files = {name: json.loads(saved.read(name)) for name in saved.namelist() if name.endswith(".json")}
     height = files["inputs/place.json"]["height"]
     assert 8 < height < 9 and place.get_by_label("height, exact").input_value() == str(height)
     assert files["inputs/place.json"] == {"height": height, "floors": 7} and files["inputs/hour.json"] == 18
-
-
-def drag(page: Any, canvas: Any, start: tuple[int, int], end: tuple[int, int]) -> None:
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    page.mouse.move(box["x"] + start[0], box["y"] + start[1])
-    page.mouse.down()
-    page.mouse.move(box["x"] + end[0], box["y"] + end[1], steps=4)
-    page.mouse.up()
 
 
 @pytest.mark.slow

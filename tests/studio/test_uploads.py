@@ -17,7 +17,7 @@ WIDGETS = ("picture", "sound", "video", "file")
 
 def sent(widget: str, path: Path | str, **facts: Any) -> Any:
     """What a component passes on of the payload that a window sends."""
-    part = component(widget, "seen", None, {}, "key")
+    part = component(widget, "seen", None, {})
     payload = {"path": str(path), **facts}
     model = getattr(part, "data_model", None)
     if widget == "file":
@@ -52,8 +52,8 @@ def test_an_upload_is_shown_again_as_it_is(widget: str, tmp_path: Path, monkeypa
     frames = [Image.new("RGB", (16, 16), color) for color in ("black", "white")]
     frames[0].save(given, save_all=True, append_images=frames[1:])
     content = given.read_bytes()
-    part = component(widget, "seen", Upload(given, "mine.gif"), {}, "key")
+    part = component(widget, "seen", Upload(given, "mine.gif"), {})
     assert part.value["path"] == str(given) and given.read_bytes() == content
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [given]
     given.unlink()
-    assert component(widget, "seen", Upload(given, "mine.gif"), {}, "key").value is None
+    assert component(widget, "seen", Upload(given, "mine.gif"), {}).value is None

@@ -45,7 +45,7 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
     edited = state.edited(bundle.catalog)
     for name in edited:
         with gr.Accordion(f"Repaint a part of {name}", open=True):
-            fields += _region(page, state, bundle, name)
+            fields += _region(page, state, bundle, name, fields, desk)
     with gr.Accordion("Steps and guidance", open=False):
         for name in state.targets:
             fields += _settings(state, bundle.catalog[name])
@@ -58,33 +58,20 @@ def draw_form(page: Any, state: Desk, desk: Any, version: Any) -> Form:
                     placeholder="entry's own",
                     min_width=120,
                     interactive=True,
-                    key=_key(state, "condition", name),
                 )
                 fields.append((place, number))
         for key, label in (
             ("chain", "Each finished target joins the inputs"),
             ("guide_with_finished", "Finished targets guide, too"),
         ):
-            box = gr.Checkbox(_option(state, key), label=label, interactive=True, key=_key(state, "option", key))
+            box = gr.Checkbox(_option(state, key), label=label, interactive=True)
             fields.append((Field("option", "", key), box))
-    with gr.Row():
-        for key, label in (("seed", "Seed"), ("samples", f"Samples (at most {page.bounds.samples})")):
-            whole = gr.Number(
-                _option(state, key),
-                label=label,
-                precision=0,
-                min_width=90,
-                interactive=True,
-                key=_key(state, "option", key),
-            )
-            fields.append((Field("option", "", key), whole))
-        box = gr.Checkbox(
-            _option(state, "ensemble"),
-            label="Merge the samples",
-            min_width=120,
-            interactive=True,
-            key=_key(state, "option", "ensemble"),
-        )
+    with gr.Group():
+        with gr.Row():
+            for key, label in (("seed", "Seed"), ("samples", f"Samples (at most {page.bounds.samples})")):
+                whole = gr.Number(_option(state, key), label=label, precision=0, min_width=90, interactive=True)
+                fields.append((Field("option", "", key), whole))
+        box = gr.Checkbox(_option(state, "ensemble"), label="Merge the samples", interactive=True)
         fields.append((Field("option", "", "ensemble"), box))
     with gr.Row():
         go = gr.Button(
@@ -102,7 +89,7 @@ def _option(state: Desk, key: str) -> Any:
 
 
 def _keep(part: Any, place: Field, drawn: tuple[int, int], desk: Any) -> None:
-    """Keeps what a field has for the next form. Gradio forgets it even if the component has a key."""
+    """Keeps what a field has for the next form. Gradio forgets it, whether or not a component has a key."""
 
     def keep(payload: Any, current: Desk) -> None:
         current.keep(place, payload, drawn)
@@ -113,12 +100,6 @@ def _keep(part: Any, place: Field, drawn: tuple[int, int], desk: Any) -> None:
 def shown_number(number: Any) -> str:
     """Returns the text, with all digits, of a field that may stay empty; a Gradio number that is empty becomes 0 when the form is drawn again."""
     return "" if number is None else str(number).removesuffix(".0")
-
-
-def _key(state: Desk, *parts: str) -> str:
-    """Key of a component. One whose value is put in other than by typing begins anew, with a new key."""
-    placed = sum(state.placed.get(part, 0) for part in parts)
-    return "/".join((state.bundle, str(state.begun), str(placed), *parts))
 
 
 def _input(page: Any, state: Desk, modality: Modality, desk: Any, version: Any) -> list[tuple[Field, Any]]:
@@ -168,43 +149,53 @@ def _editor(state: Desk, modality: Modality, editor: Editor, number: int) -> tup
 
     widget, name = editor.widget, modality.name
     payload, settings = first_payload(state, modality, widget), editor.settings(modality.value)
-    key = _key(state, "input", name, widget)
     if number:
         endings = ", ".join(modality.value.endings[:6])
         with gr.Accordion("or a drawing" if widget == "draw" else f"or a file ({endings}, …)", open=False):
-            part = component(widget, name, payload, settings, key)
+            part = component(widget, name, payload, settings)
     else:
-        part = component(widget, name, payload, settings, key)
+        part = component(widget, name, payload, settings)
     return Field("input", name, widget), part
 
 
-def _region(page: Any, state: Desk, bundle: Any, name: str) -> list[tuple[Field, Any]]:
+def _region(
+    page: Any, state: Desk, bundle: Any, name: str, drawn: list[tuple[Field, Any]], desk: Any
+) -> list[tuple[Field, Any]]:
     import gradio as gr
 
     modality = bundle.catalog[name]
     found = []
     size = modality.value.size
     if len(modality.grid) == 2 and len(size) == 2 and max(size) <= MOST_PAINTED:
-        source = next(n for n in state.inputs if bundle.catalog[n].reads == modality.reads)
-        held = state.held.get(source)
-        background = ""
-        if held is not None:
-            seen = bundle.read({source: held})[source]
-            background = png_source(draw(bundle.catalog[source], seen, (size[0], size[1])))
-        else:
-            gr.HTML(
-                "<p>Brush over the picture below; use the result, or a sample, as input to see it here.</p>",
-                padding=True,
-            )
+        source = bundle.catalog[next(n for n in state.inputs if bundle.catalog[n].reads == modality.reads)]
+
+        def background(current: Desk, payloads: dict[str, Any]) -> str:
+            def work() -> str:
+                value = input_value(current, source, payloads)
+                return png_source(draw(source, bundle.read({source.name: value})[source.name], (size[0], size[1])))
+
+            shown: str = page.said(work, lambda words: "")  # nothing is given yet, or the editor itself shows the error
+            return shown
+
         settings = {"size": list(size), "classes": ["repaint"], "colors": [[217, 83, 59]]}
         place = Field("region", name, "paint")
-        widget = own("mask", name, state.drafts.get(place), settings, _key(state, "mask", name, source), background)
+        editors = [(at.key, part) for at, part in drawn if at.role == "input" and at.name == source.name]
+        first = background(state, {key: first_payload(state, source, key) for key, _ in editors})
+        widget = own("mask", name, state.drafts.get(place), settings, first)
         found.append((place, widget))
+
+        def look(current: Desk, *payloads: Any) -> Any:
+            given = {key: payload for (key, _), payload in zip(editors, payloads, strict=True)}
+            return gr.update(background=background(current, given))
+
+        parts = [part for _, part in editors]
+        for part in parts:
+            on(part.change, look, [desk, *parts], [widget], **HIDDEN)
         hint = "a share of it such as 0.3, or a box xmin,ymin,xmax,ymax from 0 to 1"
     else:
         hint = "words of the text" if modality.kind == "sequence" else "a share of it, such as 0.3"
     typed, label = Field("region", name, "typed"), f"Region of {name}: {hint}"
-    text = gr.Textbox(state.drafts.get(typed), label=label, lines=1, interactive=True, key=_key(state, "region", name))
+    text = gr.Textbox(state.drafts.get(typed), label=label, lines=1, interactive=True)
     return [(typed, text), *found]
 
 
@@ -217,7 +208,6 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
     gr.HTML(f"<strong>{html.escape(modality.name)}</strong>", padding=True)
     with gr.Row():
         for key in settings_of(modality):
-            at = _key(state, "decoding", modality.name, key)
             place, label = Field("decoding", modality.name, key), f"{modality.name}: {key}"
             first = state.drafts.get(place, changed.get(key))
             default = getattr(own_settings, key)
@@ -228,7 +218,6 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
                     label=label,
                     min_width=120,
                     interactive=True,
-                    key=at,
                 )
             else:
                 part = gr.Textbox(
@@ -237,7 +226,6 @@ def _settings(state: Desk, modality: Modality) -> list[tuple[Field, Any]]:
                     placeholder="changes with the step" if isinstance(default, Ramp) else shown_number(default),
                     min_width=100,
                     interactive=True,
-                    key=at,
                 )
             found.append((place, part))
     return found

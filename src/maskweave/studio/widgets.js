@@ -42,8 +42,10 @@ window.maskweave = (() => {
     const canvas = make("canvas", { width, height, tabindex: 0, role: "application", "aria-label":
       `${name}: drag to draw; or move with the arrow keys and press space` });
     const frame = make("div", { class: "mw-stage", style: `aspect-ratio:${width}/${height}` });
-    if (background) frame.append(make("img", { src: background, alt: "" }));
-    frame.append(canvas);
+    const picture = make("img", { alt: "" });
+    frame.append(picture, canvas);
+    canvas.onBackground = (source) => { picture.src = source; picture.hidden = !source; };
+    canvas.onBackground(background);
     root.append(frame);
     const at = (event) => [
       Math.min(width - 1, Math.max(0, Math.floor((event.offsetX / canvas.clientWidth) * width))),
@@ -94,7 +96,7 @@ window.maskweave = (() => {
   }
 
   // Paints class ids, or a mask (one class over a picture), or colors (`draw`).
-  function paint(element, props, trigger) {
+  function paint(element, props, trigger, watch) {
     const root = start(element), [height, width] = props.size, draws = props.mode === "draw";
     const ids = new Uint8Array(width * height).fill(UNPAINTED), colors = new Uint8Array(width * height * 3).fill(255);
     const before = parsed(draws ? "" : props.value, null);
@@ -140,6 +142,7 @@ window.maskweave = (() => {
       if (phase === "press") send(); else show(false);
     }
     const canvas = stage(root, props.size, props.background, props.name, act, cursor);
+    watch("background", () => canvas.onBackground(props.background));
     for (const event of ["focus", "blur"]) canvas.addEventListener(event, () => show());
     const all = (action) => () => { keep(); action(); send(); };
     root.append(make("div", { class: "mw-tools" },

@@ -9,6 +9,8 @@ from maskweave.studio.editors import Upload
 
 TEMPLATE = '<div class="mw-widget"></div>'
 FOLDER = Path(__file__).parent
+WATCH = "typeof watch === 'undefined' ? () => {} : watch"
+"""Gradio's function that says when a setting of a widget changes; the first versions 6 have none."""
 
 
 def head() -> str:
@@ -21,21 +23,20 @@ def style() -> str:
     return (FOLDER / "page.css").read_text(encoding="utf-8")
 
 
-def component(widget: str, name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+def component(widget: str, name: str, payload: Any, settings: dict[str, Any]) -> Any:
     """Returns the Gradio component of an editor's widget.
 
     Args:
         name: label.
         payload: what it shows first; None: nothing.
         settings: of the editor.
-        key: identifies the component among those of all forms.
     """
-    part = COMPONENTS[widget](name, payload, settings, key)
+    part = COMPONENTS[widget](name, payload, settings)
     part.elem_id = f"input-{name}-{widget}"
     return part
 
 
-def own(kind: str, name: str, payload: Any, settings: dict[str, Any], key: str, background: str = "") -> Any:
+def own(kind: str, name: str, payload: Any, settings: dict[str, Any], background: str = "") -> Any:
     """Returns one of the page's own widgets, `maskweave.KIND` of widgets.js."""
     import gradio as gr
 
@@ -46,9 +47,8 @@ def own(kind: str, name: str, payload: Any, settings: dict[str, Any], key: str, 
         show_label=True,
         container=True,
         html_template=TEMPLATE,
-        js_on_load=f"maskweave.{function}(element, props, trigger)",
+        js_on_load=f"maskweave.{function}(element, props, trigger, {WATCH})",
         elem_id=f"region-{name}",
-        key=key,
         name=name,
         mode=kind,
         background=background,
@@ -96,7 +96,7 @@ def _path(payload: Any) -> str | None:
     return str(payload.path) if isinstance(payload, Upload) and payload.path.is_file() else None
 
 
-def _picture(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+def _picture(name: str, payload: Any, settings: dict[str, Any]) -> Any:
     import gradio as gr
 
     return sends_upload(
@@ -106,13 +106,12 @@ def _picture(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any
             sources=["upload", "webcam", "clipboard"],
             type="filepath",
             height=220,
-            key=key,
             image_mode=None,
         )
     )
 
 
-def _sound(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+def _sound(name: str, payload: Any, settings: dict[str, Any]) -> Any:
     import gradio as gr
 
     return sends_upload(
@@ -122,62 +121,57 @@ def _sound(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
             sources=["upload", "microphone"],
             type="filepath",
             interactive=True,
-            key=key,
         )
     )
 
 
-def _video(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+def _video(name: str, payload: Any, settings: dict[str, Any]) -> Any:
     import gradio as gr
     from gradio.data_classes import FileData
     from gradio.processing_utils import move_files_to_cache
 
-    part = gr.Video(label=f"{name}: video", sources=["upload", "webcam"], interactive=True, key=key)
+    part = gr.Video(label=f"{name}: video", sources=["upload", "webcam"], interactive=True)
     if (path := _path(payload)) is not None:
         # Given to the constructor, it would be converted, and the request would read that.
         part.value = move_files_to_cache(FileData(path=path).model_dump(), part, postprocess=True)
     return sends_upload(part)
 
 
-def _file(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+def _file(name: str, payload: Any, settings: dict[str, Any]) -> Any:
     import gradio as gr
 
-    return sends_upload(gr.File(_path(payload), label=f"{name}: file", height=140, interactive=True, key=key))
+    return sends_upload(gr.File(_path(payload), label=f"{name}: file", height=140, interactive=True))
 
 
-def _text(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+def _text(name: str, payload: Any, settings: dict[str, Any]) -> Any:
     import gradio as gr
 
-    return gr.Textbox(payload or "", label=name, lines=2, max_length=20_000, interactive=True, key=key)
+    return gr.Textbox(payload or "", label=name, lines=2, max_length=20_000, interactive=True)
 
 
-def _choice(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+def _choice(name: str, payload: Any, settings: dict[str, Any]) -> Any:
     import gradio as gr
 
-    return gr.Dropdown(settings["classes"], value=payload, label=name, interactive=True, key=key)
+    return gr.Dropdown(settings["classes"], value=payload, label=name, interactive=True)
 
 
-def _choices(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+def _choices(name: str, payload: Any, settings: dict[str, Any]) -> Any:
     import gradio as gr
 
-    return gr.Dropdown(
-        settings["classes"], value=payload or [], multiselect=True, label=name, interactive=True, key=key
-    )
+    return gr.Dropdown(settings["classes"], value=payload or [], multiselect=True, label=name, interactive=True)
 
 
-def _number(name: str, payload: Any, settings: dict[str, Any], key: str) -> Any:
+def _number(name: str, payload: Any, settings: dict[str, Any]) -> Any:
     import gradio as gr
 
     label = f"{name} ({settings['unit']})" if settings["unit"] else name
     if not settings["range"]:
-        return gr.Number(payload, label=label, interactive=True, key=key)
+        return gr.Number(payload, label=label, interactive=True)
     low, high = settings["range"]
-    return gr.Slider(
-        low, high, value=(low + high) / 2 if payload is None else payload, label=label, interactive=True, key=key
-    )
+    return gr.Slider(low, high, value=(low + high) / 2 if payload is None else payload, label=label, interactive=True)
 
 
-COMPONENTS: dict[str, Callable[[str, Any, dict[str, Any], str], Any]] = {
+COMPONENTS: dict[str, Callable[[str, Any, dict[str, Any]], Any]] = {
     "picture": _picture,
     "sound": _sound,
     "video": _video,
@@ -187,7 +181,7 @@ COMPONENTS: dict[str, Callable[[str, Any, dict[str, Any], str], Any]] = {
     "choices": _choices,
     "number": _number,
     **{
-        kind: (lambda name, payload, settings, key, kind=kind: own(kind, name, payload, settings, key))  # type: ignore[misc]
+        kind: (lambda name, payload, settings, kind=kind: own(kind, name, payload, settings))  # type: ignore[misc]
         for kind in ("paint", "draw", "boxes", "colors", "sliders")
     },
 }
