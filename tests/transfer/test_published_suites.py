@@ -1,9 +1,10 @@
 """Suites of the papers' tables, end to end on miniatures of their data sets, against scores that are computed another way."""
 
+import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from maskweave.data.opening import open_data
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.bundle import Bundle
-from maskweave.modality.catalogs import catalog_from, load_catalog
+from maskweave.generate.ensemble import member_seeds
+from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog
+from maskweave.modality.decoding import Decoding
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.synthetic.scenes import NAMES as OBJECTS
 from maskweave.synthetic.scenes import Scenes
@@ -69,9 +72,8 @@ def bundle() -> Bundle:
 
 
 def scored(bundle: Bundle, name: str, path: Path, ensemble: int = 1) -> list[EvaluationRow]:
-    suite = load_suite(name, {"rgb": "rgb@224"}).at(str(path))
-    requests = [dataclasses.replace(request, ensemble=ensemble) for request in suite.requests]
-    return [row for row in run_suite(bundle, dataclasses.replace(suite, requests=requests), name) if not row.part]
+    suite = load_suite(name, {"rgb": "rgb@224"}).at(str(path)).merging(ensemble)
+    return [row for row in run_suite(bundle, suite, name) if not row.part]
 
 
 def predictions(bundle: Bundle, pictures: list[np.ndarray], target: str) -> list[Any]:
@@ -116,8 +118,57 @@ def test_diode_normals(bundle: Bundle, tmp_path: Path) -> None:
         cosine = torch.nn.functional.cosine_similarity(torch.from_numpy(p[known]), torch.from_numpy(vectors[known]))
         degrees.append(np.rad2deg(np.arccos(cosine.double().clamp(-1, 1).numpy())))
     assert row.value == pytest.approx(np.concatenate(degrees).mean(), rel=1e-4)
-    (merged,) = scored(bundle, "diode-normals", tmp_path, ensemble=3)
-    assert merged.value != row.value and 0 < merged.value < 180
+
+
+def as_published(bundle: Bundle) -> Bundle:
+    """With the published decoding, which makes single predictions nearly certain, and with outputs that differ as those of a trained model."""
+    maps = Decoding.preset("4m-maps")
+    entries = [dataclasses.replace(m, decoding=maps) if m.kind == "grid" else m for m in bundle.catalog.values()]
+    made = Bundle(Catalog(entries, (), "test"), bundle.tokenizers, copy.deepcopy(bundle.model))
+    with torch.no_grad():
+        for head in made.model.heads.values():
+            head.weight *= 2
+    return made
+
+
+ENSEMBLES = [
+    ("diode-normals", "tok_normal@224", lambda made: diode(made, 2, SIZE)),
+    ("diode-depth", "tok_depth@224", lambda made: diode(made, 2, SIZE)),
+    ("coco-semantic", "tok_semseg@224", lambda made: coco_panoptic(made, {17: "cat", 149: "road"}, 2, SIZE)),
+]
+
+
+@pytest.mark.parametrize(("name", "target", "write"), ENSEMBLES)
+def test_members_of_ensembles_differ(
+    name: str,
+    target: str,
+    write: Callable[[Path], list[tuple[np.ndarray, ...]]],
+    bundle: Bundle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The command merges as many predictions as it is told, at the suite's temperature; at that of single predictions, it says that they are equal."""
+    pictures = [picture for picture, *_ in write(tmp_path / "data")]
+    published = as_published(bundle)
+    seen: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        whole = published.generate_batch
+        patch.setattr(published, "generate_batch", lambda *a, **k: seen.append(whole(*a, **k)) or seen[-1])
+        (merged,) = scored(published, name, tmp_path / "data", ensemble=4)
+    assert "equal" not in capsys.readouterr().err and len(seen) == len(pictures)
+    hot = {target: dataclasses.replace(Decoding.preset("4m-maps"), temperature=1.0)}
+    for number, (members, picture) in enumerate(zip(seen, pictures, strict=True)):
+        assert len({member.tokens[target].tobytes() for member in members}) == 4
+        seeds = member_seeds(load_suite(name).data.seed + number, 4)
+        again = published.generate_batch([{"rgb@224": picture}] * 4, [target], seeds=seeds, decoding=hot)
+        assert all((a.tokens[target] == b.tokens[target]).all() for a, b in zip(members, again, strict=True))
+    (single,) = scored(published, name, tmp_path / "data")
+    assert single.value != merged.value
+    suite = dataclasses.replace(load_suite(name), ensemble_decoding={}).at(str(tmp_path / "data")).merging(4)
+    (cold, *_) = run_suite(published, suite, name)
+    assert cold.value == pytest.approx(single.value, rel=1e-4)
+    told = f"warning: {target}: in 2 of 2 ensembles, all members are equal, so merging them changes nothing"
+    assert capsys.readouterr().err.count(told) == 1
 
 
 def test_coco_semantic(bundle: Bundle, tmp_path: Path) -> None:
