@@ -164,11 +164,10 @@ def evaluate_suite(
     suite, folder, stem = load_suite(name, new_names).at(data), Path(run), Path(name).stem
     if not 1 <= ensemble <= limits.ENSEMBLE:
         raise MaskweaveError(f"--ensemble must be from 1 to {limits.ENSEMBLE}, found {ensemble}")
-    if ensemble > 1:
-        if not suite.requests:
-            raise MaskweaveError(
-                f"suite {stem}: it has no requests, whose predictions --ensemble merges; remove --ensemble"
-            )
+    if ensemble > 1 and not suite.requests:
+        raise MaskweaveError(
+            f"suite {stem}: it has no requests, whose predictions --ensemble merges; remove --ensemble"
+        )
     bundle = load(run, local_device(device))
     with writing(folder):
         rows = run_suite(bundle, suite.merging(ensemble), stem, folder)

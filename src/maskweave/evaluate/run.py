@@ -414,7 +414,12 @@ def shown_requests(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[Show
             samples = that_have(bundle, held_out, request.inputs)[:shown]
             inputs = [given_inputs(bundle, s, request.inputs) for s in samples]
             predicted = predict(
-                bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None, request.via,
+                bundle,
+                inputs,
+                request.targets,
+                recipe.evaluate.seed,
+                lambda n: None,
+                request.via,
                 decoding=request.decodings(bundle.catalog),
             )
             truth = [given_inputs(bundle, s, request.targets) for s in samples]

@@ -154,7 +154,6 @@ class Suite:
         outliers = [replace(o, sources={name: at(place) for name, place in o.sources.items()}) for o in self.outliers]
         return replace(self, data=replace(self.data, source=source, held_out=held_out), outliers=outliers)
 
-
     def merging(self, ensemble: int) -> "Suite":
         """Returns the suite with requests that merge this number of predictions; 1: none are merged."""
         if ensemble == 1:
@@ -163,7 +162,10 @@ class Suite:
             replace(
                 request,
                 ensemble=ensemble,
-                decoding={**request.decoding, **{n: s for n, s in self.ensemble_decoding.items() if n in request.targets}},
+                decoding={
+                    **request.decoding,
+                    **{n: s for n, s in self.ensemble_decoding.items() if n in request.targets},
+                },
             )
             for request in self.requests
         ]
