@@ -27,6 +27,7 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 
 import maskweave
 from maskweave.cli.main import main
+from maskweave.config import build
 from maskweave.data.opening import open_data
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
@@ -39,6 +40,7 @@ from maskweave.synthetic.scenes import NAMES as OBJECTS
 from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.transfer.build import load_transferred
+from maskweave.transfer.recipe import TransferRecipe
 from maskweave.transfer.suite import FOLDER, load_suite, published_table, run_suite
 
 SIZE = (32, 32)
@@ -122,12 +124,16 @@ def standardized(x: np.ndarray) -> np.ndarray:
     return (x - inside.mean()) / np.sqrt(inside.var() + 1e-6)
 
 
-def mean_l1(found: list[np.ndarray], made: list[tuple[np.ndarray, ...]]) -> float:
+def l1_errors(found: list[np.ndarray], made: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
     errors = []
     for prediction, (_, meters, known, _) in zip(found, made, strict=True):
         truth, seen = known_mean(meters, known)
         errors.append(np.abs(standardized(prediction) - standardized(np.where(seen, truth, np.nan)))[seen])
-    return float(np.concatenate(errors).mean())
+    return errors
+
+
+def mean_l1(found: list[np.ndarray], made: list[tuple[np.ndarray, ...]]) -> float:
+    return float(np.concatenate(l1_errors(found, made)).mean())
 
 
 def mean_angle(found: list[np.ndarray], made: list[tuple[np.ndarray, ...]]) -> float:
@@ -157,6 +163,17 @@ def test_diode_depth(bundle: Bundle, tmp_path: Path) -> None:
     assert (row.metric, row.better, row.samples) == ("MAE", "lower", 3)
     assert row.value == pytest.approx(mean_l1(found, made), rel=1e-4)
     assert row.low <= row.value <= row.high
+
+
+def test_intervals_are_percentiles_of_a_bootstrap_over_the_samples(bundle: Bundle, tmp_path: Path) -> None:
+    made = diode(tmp_path, 30, BIG)
+    (row,) = scored(bundle, "diode-depth", tmp_path)
+    errors = l1_errors(predictions(bundle, [picture for picture, *_ in made], "tok_depth@224"), made)
+    counts = np.random.default_rng(1).multinomial(30, [1 / 30] * 30, size=4000)  # the usual one, with replacement
+    means = counts @ np.array([one.sum() for one in errors]) / (counts @ np.array([one.size for one in errors]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert row.low < row.value < row.high
+    assert (row.low, row.high) == pytest.approx((low, high), abs=0.2 * (high - low))
 
 
 def test_a_damaged_picture_is_no_silent_gap(bundle: Bundle, tmp_path: Path) -> None:
@@ -458,6 +475,53 @@ def test_imagenet_finetune(name: str, start: Path, tmp_path: Path) -> None:
     right = np.mean([one == path.parent.name for one, path in zip(found, files, strict=True)])
     (accuracy,) = [row for row in rows if row.metric == "accuracy"]
     assert accuracy.value == pytest.approx(right) and accuracy.samples == 6
+
+
+FIGURES = {
+    "diode-normals": [21.7, 21.1, 20.8],
+    "diode-depth": [0.71, 0.69, 0.68],
+    "coco-semantic": [42.5, 46.4, 48.1],
+    "imagenet-knn": [73.1, 77.0, 78.3],
+    "imagenet-finetune": [84.5, 86.5, 87.1],
+    "ade20k": [50.1, 53.4, 56.0],
+    "nyuv2-depth": [90.8, 93.7, 96.5],
+    "arkitscenes": [42.4, 47.0, 48.4],
+}
+"""Of 4M-21 B, L and XL."""
+
+
+def test_published_figures_are_those_of_the_paper() -> None:
+    found = {name: [one.figures for one in some] for name in PAPERS if (some := load_suite(name).published)}
+    models = ("4M-21 B", "4M-21 L", "4M-21 XL")
+    table = {name: [dict(zip(models, figures, strict=True))] for name, figures in FIGURES.items()}
+    assert found == {**table, "m3ae-linear": [{"M3AE": 61.3, "MAE": 44.6, "CLIP": 69.0}]}
+
+
+def test_m3ae_is_fine_tuned_as_the_paper_says() -> None:
+    """100 epochs of 1,281,167 pictures, 1,024 a step, at a learning rate of 1e-3."""
+    recipe = recipes("m3ae-finetune")["rgb"]
+    train, tuning = recipe.train, recipe.tuning
+    assert train.batch_size * train.accumulate == 1024 and train.learning_rate == 1e-3
+    assert train.steps == pytest.approx(100 * 1_281_167 / 1024, rel=2e-3)
+    assert (tuning.layer_decay, tuning.stochastic_depth) == (0.6, 0.1)
+    assert (train.betas, train.weight_decay, train.warmup) == ((0.9, 0.999), 0.05, 0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in PAPERS if load_suite(name).transfers])
+def test_settings_of_fine_tuning_are_within_the_usual(name: str) -> None:
+    for recipe in recipes(name).values():
+        train, tuning = recipe.train, recipe.tuning
+        assert 5e-5 <= train.learning_rate <= 4e-3 and 0.01 <= train.weight_decay <= 0.1
+        assert 16 <= train.batch_size * train.accumulate <= 1024 and 5_000 <= train.steps <= 200_000
+        assert 0 < train.warmup <= 0.2 and train.betas == (0.9, 0.999) and train.precision == "auto"
+        assert 0.5 <= tuning.layer_decay <= 1 and 0 <= tuning.stochastic_depth <= 0.3
+        assert train.checkpoint_every <= train.steps / 5
+
+
+def recipes(name: str) -> dict[str, TransferRecipe]:
+    """The recipes of a suite's fine-tunings."""
+    transfers = load_suite(name).transfers
+    return {title: build(TransferRecipe, {"start": "x", **content}, name) for title, content in transfers.items()}
 
 
 @pytest.mark.parametrize("name", PAPERS)
