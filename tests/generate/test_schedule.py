@@ -73,7 +73,7 @@ def test_presets(name) -> None:
 
 
 def test_presets_are_the_published_settings() -> None:
-    """`moment` has none: https://arxiv.org/abs/2510.04525 sets its steps and choice temperature for each of its models, so that no one setting is its published one."""
+    """`moment` (https://arxiv.org/abs/2510.04525) has none: we know the rule of its paper, but no settings for a model and data."""
     curve = {"scheme": "roar", "temperature_schedule": "onex:0.5:0.5", "top_p": 0.8}
     table = {
         "maskgit": Decoding("maskgit", 8, "cosine", 1.0, choice_temperature=Ramp(3.9375, 0.0)),

@@ -47,11 +47,11 @@ def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Gen
 def _are_equal(members: Sequence[Generated], name: str) -> bool:
     """Whether all members have the same tokens of a target, or the same numbers, as means of codebook vectors may be of different tokens."""
     target = twin(members[0].catalog, name)
-    tokens = [member.tokens.get(target) for member in members]
-    if all(ids is not None and np.array_equal(ids, tokens[0]) for ids in tokens):
+    tokens = [member.tokens[target] for member in members if target in member.tokens]
+    if len(tokens) == len(members) and all(np.array_equal(ids, tokens[0]) for ids in tokens):
         return True
-    values = [member.values.get(name) for member in members]
-    return all(isinstance(v, np.ndarray) and np.allclose(v, values[0], rtol=1e-4, equal_nan=True) for v in values)
+    values = [member.values[name] for member in members if isinstance(member.values.get(name), np.ndarray)]
+    return len(values) == len(members) and all(np.allclose(v, values[0], rtol=1e-4, equal_nan=True) for v in values)
 
 
 def told_equal(name: str, count: int, of: int) -> str:
