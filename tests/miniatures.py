@@ -12,25 +12,26 @@ SIZE = (24, 32)
 
 
 def diode(root: Path, count: int, size: tuple[int, int] = SIZE) -> list[tuple[np.ndarray, ...]]:
-    """Pictures, meters, whether they are known, and unit vectors, 0 where unknown."""
+    """Pictures, meters, whether they are known, and unit vectors, 0 where unknown. Unknown points form blocks, which survive resizing; others have 0 meters
+    although the mask says that they were seen."""
     rng = np.random.default_rng(0)
     folder = root / "val" / "indoors" / "scene_00019" / "scan_00183"
     folder.mkdir(parents=True)
     made = []
     for i in range(count):
         picture = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
-        known = rng.random(size) > 0.2
-        meters = np.where(known | (rng.random(size) > 0.5), rng.uniform(0.6, 50, size), 0).astype(np.float32)
+        blocks = lambda share: np.kron(rng.random((size[0] // 4, size[1] // 4)) < share, np.ones((4, 4))) > 0  # noqa: E731
+        seen = ~blocks(0.2)
+        meters = np.where(blocks(0.1), 0, rng.uniform(0.6, 50, size)).astype(np.float32)
         vectors = rng.normal(size=(*size, 3))
         vectors = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
-        vectors[rng.random(size) < 0.1] = 0
-        known &= meters > 0
+        vectors[blocks(0.1)] = 0
         stem = f"00019_00183_indoors_000_{i:03d}"
         Image.fromarray(picture).save(folder / f"{stem}.png")
         np.save(folder / f"{stem}_depth.npy", meters[..., None])
-        np.save(folder / f"{stem}_depth_mask.npy", known.astype(np.float64))
+        np.save(folder / f"{stem}_depth_mask.npy", seen.astype(np.float64))
         np.save(folder / f"{stem}_normal.npy", vectors)
-        made.append((picture, meters, known, vectors))
+        made.append((picture, meters, seen & (meters > 0), vectors))
     return made
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 import maskweave
 from maskweave.cli.main import main
 from maskweave.errors import MaskweaveError
+from maskweave.files import read_yaml, write_yaml
 from maskweave.generate import folders
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.ensemble import member_seeds
@@ -102,6 +103,18 @@ def test_samples_and_guidance(tiny_run, photos, tmp_path) -> None:
     again += ["--schedule", tmp_path / "out" / "1" / "schedule.yaml", "--seed", 1]
     assert generate(tiny_run, *again, "--out", tmp_path / "again") == 0
     assert (tmp_path / "again" / "tok_rgb.png").read_bytes() == b
+
+
+def test_untrained_requests_are_refused_before_any_work(tiny_run, tmp_path, capsys) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    content = read_yaml(run / "recipe.yaml")
+    content["model"]["masking"]["mixtures"] = [{"inputs": {"rgb": 1}, "targets": {"depth": 1, "caption": 1}}]
+    write_yaml(run / "recipe.yaml", content)
+    words = [run, "--input", "caption=a red cube", "--target", "depth", "--out", tmp_path / "out", "--on-untrained"]
+    assert generate(*words, "refuse") == 1
+    assert "depth from caption was never trained" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert generate(*words, "ignore") == 0
+    assert (tmp_path / "out" / "depth.npy").is_file() and "never trained" not in capsys.readouterr().err
 
 
 def test_edits(tiny_run, photos, tmp_path, capsys) -> None:

@@ -288,3 +288,17 @@ def test_targets_that_the_network_cannot_read_have_no_scores_of_sets(
     assert [row.target for row in rows if row.metric == "identification"] == ["tok_rgb"]
     assert any(row.target == "depth" for row in rows)
     assert capsys.readouterr().err.count("note: no scores of sets for depth") == 1
+
+
+def test_a_run_is_calibrated_on_its_held_out_samples(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", str(run), "--inputs", "rgb", "--targets", "depth,caption", "--samples", "3"]) == 0
+    said, bundle = capsys.readouterr().out, load(run)
+    found = dict(bundle.calibration)
+    assert {*found} == {"depth", "caption"} and "temperature" in said and str(run / "calibration.yaml") in said
+    bundle.calibration.clear()
+    expected = bundle.calibrate(held_out_samples(bundle, read_recipe(run), None, 3), ["rgb"], ["depth", "caption"])
+    assert found == pytest.approx({name: one.temperature for name, one in expected.items()}, rel=1e-3)
+    assert main(["calibrate", str(run), "--inputs", "rgb", "--targets", "rgb2"]) == 1
+    assert "unknown modality 'rgb2'" in capsys.readouterr().err
+    assert main(["calibrate", str(run), "--inputs", "rgb"]) == 1
+    assert "--targets is missing" in capsys.readouterr().err

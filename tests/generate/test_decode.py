@@ -164,6 +164,31 @@ def test_remasking_masks_generated_tokens_again_and_predicts_as_many_more(engine
         assert ((after & ~before).sum(axis=1) == count).all()
 
 
+@pytest.mark.parametrize("scheme", ["roar", "maskgit", "margin"])
+def test_remasking_by_confidence_keeps_the_probability_of_each_token_as_it_was_sampled(
+    engine, monkeypatch, scheme
+) -> None:
+    expected = np.ones((2, 16))
+    settle = decode._settle
+
+    def watched(field, asked, settled, chosen, logits):
+        settle(field, asked, settled, chosen, logits)
+        where, shares = np.argwhere(asked), torch.softmax(logits.double(), dim=1)
+        for (b, place), id, share in zip(where.tolist(), chosen.tolist(), shares.tolist(), strict=True):
+            if settled[b, place]:
+                expected[b, place] = share[id]
+        assert field.confidence == pytest.approx(expected, abs=1e-6)
+
+    monkeypatch.setattr(decode, "_settle", watched)
+    kept = np.zeros((2, 16), bool)
+    kept[1, :8] = True
+    steps = schedule(["codes"], scheme=scheme, steps=4, guidance=GUIDANCE["one"], remask=Remasking("conf", 0.5))
+    given_codes = {"codes": TokenState(kept.copy(), np.zeros((2, 16), np.int64))}
+    made = generate(engine, steps, [0, 1], [0, 1], given_codes)
+    assert made["codes"].mask.all() and (expected[1, :8] == 1).all() and (expected[~kept] < 1).all()
+    assert made["codes"].confidence == pytest.approx(expected, abs=1e-6)
+
+
 def test_remasking_by_confidence_prefers_tokens_that_were_unlikely() -> None:
     """Frequencies of a single choice are softmax(-probability)."""
     probability = np.array([0.05, 0.5, 0.9, 1.0])

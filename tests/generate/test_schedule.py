@@ -72,6 +72,21 @@ def test_presets(name) -> None:
     assert Decoding.preset(name, top_k=3, steps=30) == dataclasses.replace(Decoding.preset(name), top_k=3, steps=30)
 
 
+def test_presets_are_the_published_settings() -> None:
+    """`moment` (https://arxiv.org/abs/2510.04525) has none: we know the rule of its paper, but no settings for a model and data."""
+    curve = {"scheme": "roar", "temperature_schedule": "onex:0.5:0.5", "top_p": 0.8}
+    table = {
+        "maskgit": Decoding("maskgit", 8, "cosine", 1.0, choice_temperature=Ramp(3.9375, 0.0)),
+        "halton": Decoding("halton", 32, "arccos", Ramp(1.0, 1.2), guidance=3.0),
+        "remdm-loop": Decoding("roar", 128, top_p=0.9, remask=Remasking("loop", 0.02, (0.45, 0.95), 0.9)),
+        "4m-rgb": Decoding(**curve, steps=25, temperature=3.0, guidance=2.0),
+        "4m-clip": Decoding(**curve, steps=50, temperature=5.0, guidance=3.0),
+        "4m-maps": Decoding("roar", 1, temperature=0.01, top_p=0.8, guidance=2.0),
+        "terramind-tim": Decoding("roar", 1, temperature=1.0, top_p=0.8),
+    }
+    assert {name: Decoding.preset(name) for name in presets()} == table
+
+
 def test_presets_that_do_not_exist() -> None:
     halton = build(Decoding, {"preset": "halton", "temperature": 0.5}, "entry")
     assert (halton.scheme, halton.steps, halton.temperature) == ("halton", 32, 0.5)

@@ -16,6 +16,7 @@ from maskweave.generate.bundle import Bundle
 from maskweave.generate.calibration import calibrate
 from maskweave.generate.token_state import Tokens
 from maskweave.generate.uncertainty import entropies
+from maskweave.modality.catalogs import Catalog
 from maskweave.modality.decoding import Decoding
 
 SAMPLES = [scenes(12)[i] for i in range(12)]
@@ -125,9 +126,31 @@ def test_the_calibrated_temperature_minimizes_the_likelihood_of_held_out_tokens(
         maskweave.load(tmp_path / "saved")
 
 
+@pytest.mark.parametrize("given", ["entry", "decoding", "conditions"])
+def test_calibration_uses_the_guidance_of_generation(bundle, given) -> None:
+    """Of truths that are sampled from the guided distribution, which kept probabilities have, it is 1: for grids, and for texts of which each token is guided."""
+    guided = {name: dataclasses.replace(bundle.catalog[name].decoding, steps=1, temperature=1.0, top_p=1.0, guidance=3.0) for name in ("depth", "caption")}  # fmt: skip
+    pictures = [{"rgb": sample["rgb"]} for sample in SAMPLES]
+    if given == "entry":
+        entries = [dataclasses.replace(m, decoding=guided.get(m.name, m.decoding)) for m in bundle.catalog.values()]
+        catalog = Catalog(entries, bundle.catalog.vocabularies.values(), "test")
+        bundle = Bundle(catalog, bundle.tokenizers, bundle.model)
+    options = {"entry": {}, "decoding": {"decoding": guided}, "conditions": {"conditions": {"rgb": 3.0}}}[given]
+    sampled = bundle.generate_batch(pictures, ["depth", "caption"], decoding=guided, chain=False)
+    tokens = [{name: Tokens(ids) for name, ids in out.tokens.items() if len(ids)} for out in sampled]
+    truths = [{**picture, **ids} for picture, ids in zip(pictures, tokens, strict=True)]
+    found = bundle.calibrate(truths, ["rgb"], ["depth", "caption"], **options)
+    assert found["depth"].temperature == pytest.approx(1, rel=0.1)
+    assert found["caption"].temperature == pytest.approx(1, rel=0.1)
+    plain = bundle.calibrate(truths, ["rgb"], ["depth", "caption"], conditions={})
+    assert plain["depth"].temperature > 1.2 and plain["caption"].temperature != found["caption"].temperature
+
+
 def test_calibration_needs_samples_that_have_everything(bundle) -> None:
     with pytest.raises(MaskweaveError, match="none of 1 samples has depth and the inputs rgb"):
         bundle.calibrate([{"rgb": SAMPLES[0]["rgb"]}], ["rgb"], ["depth"])
     with pytest.raises(MaskweaveError, match="unknown modality 'dept'"):
         bundle.calibrate(SAMPLES, ["rgb"], ["dept"])
-    assert calibrate(bundle._engine({}), bundle.tokenizers, SAMPLES[:2], ["rgb"], ["depth"], 1)["depth"].tokens == 128
+    assert (
+        calibrate(bundle._engine({}), bundle.tokenizers, SAMPLES[:2], ["rgb"], ["depth"], 1, {})["depth"].tokens == 128
+    )

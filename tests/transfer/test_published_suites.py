@@ -1,5 +1,6 @@
 """Suites of the papers' tables, end to end on miniatures of their data sets, against scores that are computed another way."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -15,6 +16,7 @@ from miniatures import ade20k, cifar, coco_panoptic, diode, hypersim, imagenet, 
 from PIL import Image
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull, HalfspaceIntersection
+from scipy.stats import mode
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -25,19 +27,25 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 
 import maskweave
 from maskweave.cli.main import main
+from maskweave.config import build
 from maskweave.data.opening import open_data
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
 from maskweave.generate.bundle import Bundle
-from maskweave.modality.catalogs import catalog_from, load_catalog
+from maskweave.generate.ensemble import member_seeds
+from maskweave.modality.catalogs import Catalog, catalog_from, load_catalog
+from maskweave.modality.decoding import Decoding
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.synthetic.scenes import NAMES as OBJECTS
 from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.transfer.build import load_transferred
+from maskweave.transfer.recipe import TransferRecipe
 from maskweave.transfer.suite import FOLDER, load_suite, published_table, run_suite
 
 SIZE = (32, 32)
+BIG = (48, 64)
+"""Of the miniatures: larger than the model's, and not square."""
 SMALL = {"width": 16, "heads": 2, "depth": 1, "decoder_depth": 1, "quantizer": {"type": "fsq", "levels": [5, 4]}}
 CLASSES = ["unlabeled", "cat", "road", "sky-other-merged"]
 PAPERS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "scenes")
@@ -69,13 +77,43 @@ def bundle() -> Bundle:
 
 
 def scored(bundle: Bundle, name: str, path: Path, ensemble: int = 1) -> list[EvaluationRow]:
-    suite = load_suite(name, {"rgb": "rgb@224"}).at(str(path))
-    requests = [dataclasses.replace(request, ensemble=ensemble) for request in suite.requests]
-    return [row for row in run_suite(bundle, dataclasses.replace(suite, requests=requests), name) if not row.part]
+    suite = load_suite(name, {"rgb": "rgb@224"}).at(str(path)).merging(ensemble)
+    return [row for row in run_suite(bundle, suite, name) if not row.part]
 
 
 def predictions(bundle: Bundle, pictures: list[np.ndarray], target: str) -> list[Any]:
-    return [out[target] for out in bundle.generate_batch([{"rgb@224": p} for p in pictures], [target])]
+    return [out[target] for out in bundle.generate_batch([{"rgb@224": in_size(p)} for p in pictures], [target])]
+
+
+def cropped(value: np.ndarray) -> np.ndarray:
+    """The middle square of a value of a miniature's size."""
+    return value[:, 8:56]
+
+
+def in_size(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(cropped(picture)).resize(SIZE, Image.Resampling.BILINEAR))
+
+
+def smooth(value: np.ndarray) -> np.ndarray:
+    """Numbers (H, W) or (H, W, C) at the model's size."""
+    x = torch.from_numpy(cropped(value).astype(np.float64).reshape(48, 48, -1)).movedim(-1, 0)[None]
+    small = torch.nn.functional.interpolate(x, SIZE, mode="bilinear", antialias=True)
+    return small[0].movedim(0, -1).numpy().reshape(*SIZE, *value.shape[2:])
+
+
+def known_mean(value: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over known points, and where at least half of a point is known."""
+    share = smooth(known)
+    assert np.abs(share - 0.5).min() > 1e-5, "rounding does not decide"
+    assert 0.02 < (share < 0.5).mean() < 0.5
+    weights = known.reshape(*known.shape, *[1] * (value.ndim - 2))
+    return smooth(value * weights) / share.reshape(*SIZE, *[1] * (value.ndim - 2)).clip(1e-9), share >= 0.5
+
+
+def nearest(ids: np.ndarray) -> np.ndarray:
+    """Ids at the model's size."""
+    index = ((np.arange(32) + 0.5) * 1.5).astype(int)
+    return cropped(ids)[index[:, None], index].astype(np.int64)
 
 
 def standardized(x: np.ndarray) -> np.ndarray:
@@ -86,17 +124,56 @@ def standardized(x: np.ndarray) -> np.ndarray:
     return (x - inside.mean()) / np.sqrt(inside.var() + 1e-6)
 
 
+def l1_errors(found: list[np.ndarray], made: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    errors = []
+    for prediction, (_, meters, known, _) in zip(found, made, strict=True):
+        truth, seen = known_mean(meters, known)
+        errors.append(np.abs(standardized(prediction) - standardized(np.where(seen, truth, np.nan)))[seen])
+    return errors
+
+
+def mean_l1(found: list[np.ndarray], made: list[tuple[np.ndarray, ...]]) -> float:
+    return float(np.concatenate(l1_errors(found, made)).mean())
+
+
+def mean_angle(found: list[np.ndarray], made: list[tuple[np.ndarray, ...]]) -> float:
+    degrees = []
+    for prediction, (*_, vectors) in zip(found, made, strict=True):
+        truth, seen = known_mean(vectors, np.linalg.norm(vectors, axis=-1) > 0)
+        pair = torch.from_numpy(prediction[seen]).double(), torch.from_numpy(truth[seen])
+        degrees.append(np.rad2deg(torch.nn.functional.cosine_similarity(*pair).clamp(-1, 1).arccos().numpy()))
+    return float(np.concatenate(degrees).mean())
+
+
+def mean_iou(found: list[np.ndarray], made: list[tuple[np.ndarray, ...]]) -> float:
+    truth = np.stack([nearest(np.vectorize({"": 255, "cat": 1, "road": 2}.get)(names)) for _, names in made])
+    ids = torch.from_numpy(np.stack(found).astype(np.int64)), torch.from_numpy(truth)
+    ious = multiclass_jaccard_index(*ids, num_classes=len(CLASSES), average="none", ignore_index=255)
+    return float(ious[1:3].mean())
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
 def test_diode_depth(bundle: Bundle, tmp_path: Path) -> None:
-    made = diode(tmp_path, 3, SIZE)
+    made = diode(tmp_path, 3, BIG)
     (row,) = scored(bundle, "diode-depth", tmp_path)
     found = predictions(bundle, [picture for picture, *_ in made], "tok_depth@224")
-    errors = [
-        np.abs(standardized(p) - standardized(np.where(known, meters, np.nan)))[known]
-        for p, (_, meters, known, _) in zip(found, made, strict=True)
-    ]
     assert (row.metric, row.better, row.samples) == ("MAE", "lower", 3)
-    assert row.value == pytest.approx(np.concatenate(errors).mean(), rel=1e-4)
+    assert row.value == pytest.approx(mean_l1(found, made), rel=1e-4)
     assert row.low <= row.value <= row.high
+
+
+def test_intervals_are_percentiles_of_a_bootstrap_over_the_samples(bundle: Bundle, tmp_path: Path) -> None:
+    made = diode(tmp_path, 30, BIG)
+    (row,) = scored(bundle, "diode-depth", tmp_path)
+    errors = l1_errors(predictions(bundle, [picture for picture, *_ in made], "tok_depth@224"), made)
+    counts = np.random.default_rng(1).multinomial(30, [1 / 30] * 30, size=4000)  # the usual one, with replacement
+    means = counts @ np.array([one.sum() for one in errors]) / (counts @ np.array([one.size for one in errors]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert row.low < row.value < row.high
+    assert (row.low, row.high) == pytest.approx((low, high), abs=0.2 * (high - low))
 
 
 def test_a_damaged_picture_is_no_silent_gap(bundle: Bundle, tmp_path: Path) -> None:
@@ -107,32 +184,71 @@ def test_a_damaged_picture_is_no_silent_gap(bundle: Bundle, tmp_path: Path) -> N
 
 
 def test_diode_normals(bundle: Bundle, tmp_path: Path) -> None:
-    made = diode(tmp_path, 3, SIZE)
+    made = diode(tmp_path, 3, BIG)
     (row,) = scored(bundle, "diode-normals", tmp_path)
     found = predictions(bundle, [picture for picture, *_ in made], "tok_normal@224")
-    degrees = []
-    for p, (*_, vectors) in zip(found, made, strict=True):
-        known = np.linalg.norm(vectors, axis=-1) > 0
-        cosine = torch.nn.functional.cosine_similarity(torch.from_numpy(p[known]), torch.from_numpy(vectors[known]))
-        degrees.append(np.rad2deg(np.arccos(cosine.double().clamp(-1, 1).numpy())))
-    assert row.value == pytest.approx(np.concatenate(degrees).mean(), rel=1e-4)
-    (merged,) = scored(bundle, "diode-normals", tmp_path, ensemble=3)
-    assert merged.value != row.value and 0 < merged.value < 180
+    assert row.value == pytest.approx(mean_angle(found, made), rel=1e-4)
+
+
+def as_published(bundle: Bundle) -> Bundle:
+    """With the published decoding, which makes single predictions nearly certain, and with outputs that differ as those of a trained model."""
+    maps = Decoding.preset("4m-maps")
+    entries = [dataclasses.replace(m, decoding=maps) if m.kind == "grid" else m for m in bundle.catalog.values()]
+    made = Bundle(Catalog(entries, (), "test"), bundle.tokenizers, copy.deepcopy(bundle.model))
+    with torch.no_grad():
+        for head in made.model.heads.values():
+            head.weight *= 2.5
+    return made
+
+
+def segmented(root: Path, count: int, size: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
+    return coco_panoptic(root, {17: "cat", 149: "road"}, count, size)
+
+
+ENSEMBLES: dict[str, tuple[str, Any, Any, Any]] = {
+    "diode-normals": ("tok_normal@224", diode, lambda members: unit(np.mean(members, axis=0)), mean_angle),
+    "diode-depth": ("tok_depth@224", diode, lambda members: np.mean(members, axis=0), mean_l1),
+    "coco-semantic": ("tok_semseg@224", segmented, lambda members: mode(members, axis=0).mode, mean_iou),
+}
+
+
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_the_command_merges_predictions_that_differ(
+    name: str, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many as it is told, at the suite's temperature. At that of single predictions they are equal, which is told."""
+    target, write, merge, score = ENSEMBLES[name]
+    made = write(tmp_path / "data", 2, BIG)
+    published = as_published(bundle)
+    folder = Path(published.save(tmp_path / "bundle"))
+    words = ["evaluate", str(folder), "--suite", name, "--data", str(tmp_path / "data"), "--device", "cpu"]
+    values = []
+    for more in (["--ensemble", "4"], []):
+        assert main([*words, *more]) == 0
+        values.append(json.loads((folder / f"suite-{name}.json").read_text(encoding="utf-8"))[0]["value"])
+    assert "equal" not in capsys.readouterr().err
+    hot, seed = {target: Decoding.preset("4m-maps", temperature=1.0)}, load_suite(name).data.seed
+    found = []
+    for number, (picture, *_) in enumerate(made):
+        pictures = [{"rgb@224": in_size(picture)}] * 4
+        members = published.generate_batch(pictures, [target], seeds=member_seeds(seed + number, 4), decoding=hot)
+        assert len({member.tokens[target].tobytes() for member in members}) > 1
+        found.append(merge(np.stack([member[target] for member in members])))
+    assert values[0] == pytest.approx(score(found, made), rel=1e-5)
+    single = score(predictions(published, [picture for picture, *_ in made], target), made)
+    assert values[1] == pytest.approx(single, rel=1e-5) != values[0]
+    suite = dataclasses.replace(load_suite(name), ensemble_decoding={}).at(str(tmp_path / "data")).merging(4)
+    (cold, *_) = run_suite(published, suite, name)
+    assert cold.value == pytest.approx(single, rel=1e-5)
+    told = f"warning: {target}: in 2 of 2 ensembles, all members are equal, so merging them changes nothing"
+    assert capsys.readouterr().err.count(told) == 1
 
 
 def test_coco_semantic(bundle: Bundle, tmp_path: Path) -> None:
-    made = coco_panoptic(tmp_path, {17: "cat", 149: "road"}, 3, SIZE)
+    made = segmented(tmp_path, 3, BIG)
     (row,) = scored(bundle, "coco-semantic", tmp_path)
-    found = np.stack(predictions(bundle, [picture for picture, _ in made], "tok_semseg@224"))
-    truth = np.vectorize({"": 255, "cat": 1, "road": 2}.get)(np.stack([names for _, names in made]))
-    ious = multiclass_jaccard_index(
-        torch.from_numpy(found.astype(np.int64)),
-        torch.from_numpy(truth.astype(np.int64)),
-        num_classes=len(CLASSES),
-        average="none",
-        ignore_index=255,
-    )
-    assert row.value == pytest.approx(float(ious[1:3].mean()), rel=1e-5)
+    found = predictions(bundle, [picture for picture, _ in made], "tok_semseg@224")
+    assert row.value == pytest.approx(mean_iou(found, made), rel=1e-5)
 
 
 def regression(x: np.ndarray, y: np.ndarray, decay: float) -> Any:
@@ -179,7 +295,6 @@ def test_m3ae_out_of_distribution(bundle: Bundle, tmp_path: Path) -> None:
     train, labels = features["10 train"], made["10 train"][1]
     inside = [1] * 30 + [0] * 30
     scored_ = np.concatenate([features["10 test"], features["100 test"]])
-    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
     distance = NearestNeighbors(n_neighbors=20).fit(unit(train)).kneighbors(unit(scored_))[0][:, -1]
     near = rows["CIFAR-100", "AUROC, 20 nearest"]
     assert near.value == pytest.approx(roc_auc_score(inside, -distance), abs=2e-3)
@@ -220,10 +335,10 @@ def start(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nyuv2_depth(start: Path, tmp_path: Path) -> None:
-    made = nyuv2(tmp_path, 7, 4, classes=40, size=SIZE)[4:]
+    made = nyuv2(tmp_path, 7, 4, classes=40, size=BIG)[4:]
     rows, model = fine_tuned(start, "nyuv2-depth", tmp_path)
-    found = np.stack(model.predict([{"rgb@224": picture} for picture, *_ in made])).astype(np.float64)
-    meters = np.stack([meters for _, meters, _ in made])
+    found = np.stack(model.predict([{"rgb@224": in_size(picture)} for picture, *_ in made])).astype(np.float64)
+    meters = np.stack([smooth(meters) for _, meters, _ in made])
     scores = {row.metric: row for row in rows}
     ratio = np.maximum(found / meters, meters / np.maximum(found, 1e-9))
     assert scores["delta1"].value == pytest.approx((ratio < 1.25).mean()) and scores["delta1"].samples == 3
@@ -231,11 +346,13 @@ def test_nyuv2_depth(start: Path, tmp_path: Path) -> None:
 
 
 def test_nyuv2_semantic_without_and_with_depth(start: Path, tmp_path: Path) -> None:
-    made = nyuv2(tmp_path, 7, 4, classes=40, size=SIZE)[4:]
+    made = nyuv2(tmp_path, 7, 4, classes=40, size=BIG)[4:]
     rows, model = fine_tuned(start, "nyuv2-semantic", tmp_path)
     assert [row.inputs for row in rows] == [["rgb@224"], ["rgb@224", "tok_depth@224"]]
-    truth = torch.from_numpy(np.stack([ids for *_, ids in made]).astype(np.int64) - 1)
-    samples = [{"rgb@224": picture, "tok_depth@224": meters} for picture, meters, _ in made]
+    truth = torch.from_numpy(np.stack([nearest(ids) for *_, ids in made]) - 1)
+    samples = [
+        {"rgb@224": in_size(picture), "tok_depth@224": smooth(meters).astype(np.float32)} for picture, meters, _ in made
+    ]
     models = [model, load_transferred(start / "suite-nyuv2-semantic-rgb-depth")]
     for row, one in zip(rows, models, strict=True):
         found = one.predict([{name: sample[name] for name in row.inputs} for sample in samples])
@@ -248,7 +365,7 @@ def test_nyuv2_semantic_without_and_with_depth(start: Path, tmp_path: Path) -> N
 def test_items_without_their_modalities_are_skipped_and_told(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    nyuv2(tmp_path, 6, 4, classes=40, size=SIZE)
+    nyuv2(tmp_path, 6, 4, classes=40, size=BIG)
     names = ["rgb@224", "tok_normal@224"]
     subset = bundle.catalog.subset(names)
     torch.manual_seed(0)
@@ -264,21 +381,21 @@ def test_items_without_their_modalities_are_skipped_and_told(
 
 
 def test_ade20k(start: Path, tmp_path: Path) -> None:
-    ids = ade20k(tmp_path, {"training": 4, "validation": 2}, classes=3, size=SIZE)["validation"]
+    ids = ade20k(tmp_path, {"training": 4, "validation": 2}, classes=3, size=BIG)["validation"]
     (row,), model = fine_tuned(start, "ade20k", tmp_path, ["1", "2", "3"])
     pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "images" / "validation").iterdir())]
-    found = np.stack(model.predict([{"rgb@224": picture} for picture in pictures])).astype(np.int64)
-    truth = np.stack(ids).astype(np.int64) - 1
+    found = np.stack(model.predict([{"rgb@224": in_size(picture)} for picture in pictures])).astype(np.int64)
+    truth = np.stack([*map(nearest, ids)]) - 1
     expected = multiclass_jaccard_index(torch.from_numpy(found), torch.from_numpy(truth), 3, "macro", ignore_index=-1)
     assert row.value == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_hypersim(start: Path, tmp_path: Path) -> None:
-    made = hypersim(tmp_path, {"train": 4, "val": 2}, classes=3, size=SIZE)["val"]
+    made = hypersim(tmp_path, {"train": 4, "val": 2}, classes=3, size=BIG)["val"]
     (row,), model = fine_tuned(start, "hypersim", tmp_path, ["wall", "floor", "cabinet"])
     pictures = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("ai_001_002/images/*/*.jpg"))]
-    found = np.stack(model.predict([{"rgb@224": picture} for picture in pictures])).astype(np.int64)
-    truth = np.stack([np.where(ids > 0, ids - 1, -1) for *_, ids in made]).astype(np.int64)
+    found = np.stack(model.predict([{"rgb@224": in_size(picture)} for picture in pictures])).astype(np.int64)
+    truth = np.stack([nearest(np.where(ids > 0, ids - 1, -1)) for *_, ids in made])
     expected = multiclass_jaccard_index(torch.from_numpy(found), torch.from_numpy(truth), 3, "macro", ignore_index=-1)
     assert row.value == pytest.approx(float(expected), rel=1e-5)
 
@@ -358,6 +475,53 @@ def test_imagenet_finetune(name: str, start: Path, tmp_path: Path) -> None:
     right = np.mean([one == path.parent.name for one, path in zip(found, files, strict=True)])
     (accuracy,) = [row for row in rows if row.metric == "accuracy"]
     assert accuracy.value == pytest.approx(right) and accuracy.samples == 6
+
+
+FIGURES = {
+    "diode-normals": [21.7, 21.1, 20.8],
+    "diode-depth": [0.71, 0.69, 0.68],
+    "coco-semantic": [42.5, 46.4, 48.1],
+    "imagenet-knn": [73.1, 77.0, 78.3],
+    "imagenet-finetune": [84.5, 86.5, 87.1],
+    "ade20k": [50.1, 53.4, 56.0],
+    "nyuv2-depth": [90.8, 93.7, 96.5],
+    "arkitscenes": [42.4, 47.0, 48.4],
+}
+"""Of 4M-21 B, L and XL."""
+
+
+def test_published_figures_are_those_of_the_paper() -> None:
+    found = {name: [one.figures for one in some] for name in PAPERS if (some := load_suite(name).published)}
+    models = ("4M-21 B", "4M-21 L", "4M-21 XL")
+    table = {name: [dict(zip(models, figures, strict=True))] for name, figures in FIGURES.items()}
+    assert found == {**table, "m3ae-linear": [{"M3AE": 61.3, "MAE": 44.6, "CLIP": 69.0}]}
+
+
+def test_m3ae_is_fine_tuned_as_the_paper_says() -> None:
+    """100 epochs of 1,281,167 pictures, 1,024 a step, at a learning rate of 1e-3."""
+    recipe = recipes("m3ae-finetune")["rgb"]
+    train, tuning = recipe.train, recipe.tuning
+    assert train.batch_size * train.accumulate == 1024 and train.learning_rate == 1e-3
+    assert train.steps == pytest.approx(100 * 1_281_167 / 1024, rel=2e-3)
+    assert (tuning.layer_decay, tuning.stochastic_depth) == (0.6, 0.1)
+    assert (train.betas, train.weight_decay, train.warmup) == ((0.9, 0.999), 0.05, 0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in PAPERS if load_suite(name).transfers])
+def test_settings_of_fine_tuning_are_within_the_usual(name: str) -> None:
+    for recipe in recipes(name).values():
+        train, tuning = recipe.train, recipe.tuning
+        assert 5e-5 <= train.learning_rate <= 4e-3 and 0.01 <= train.weight_decay <= 0.1
+        assert 16 <= train.batch_size * train.accumulate <= 1024 and 5_000 <= train.steps <= 200_000
+        assert 0 < train.warmup <= 0.2 and train.betas == (0.9, 0.999) and train.precision == "auto"
+        assert 0.5 <= tuning.layer_decay <= 1 and 0 <= tuning.stochastic_depth <= 0.3
+        assert train.checkpoint_every <= train.steps / 5
+
+
+def recipes(name: str) -> dict[str, TransferRecipe]:
+    """The recipes of a suite's fine-tunings."""
+    transfers = load_suite(name).transfers
+    return {title: build(TransferRecipe, {"start": "x", **content}, name) for title, content in transfers.items()}
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -23,6 +23,7 @@ from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.values.base import ValueType
 from maskweave.values.classes import Classes
 from maskweave.values.direction import Direction
+from maskweave.values.geometry import Geometry
 from maskweave.values.map import Map
 from maskweave.values.unknown import known_points, resize_known
 
@@ -146,6 +147,26 @@ def test_a_resized_point_is_known_if_most_of_its_area_is() -> None:
     found = fit({"x": array}, Catalog([_entry(value)]))["x"]
     assert np.isnan(found).tolist() == [[True, False], [True, False]]
     np.testing.assert_allclose(found[:, 1], 10, rtol=1e-5)
+
+
+def test_resized_directions_are_known_where_most_of_their_area_is_and_have_length_one() -> None:
+    """Also where the nearest point is known, but most of the area is not."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(48, 48, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    known = rng.random((48, 48)) < 0.5
+    value = Direction((32, 32), missing=("nan",))
+    found = value.transform(np.where(known[..., None], vectors, NAN), Geometry())
+    x = torch.from_numpy(np.concatenate([vectors * known[..., None], known[..., None]], axis=-1)).movedim(-1, 0)[None]
+    *total, share = F.interpolate(x.double(), (32, 32), mode="bilinear", antialias=True)[0].numpy()
+    expected = share >= 0.5
+    assert np.array_equal(~np.isnan(found).any(axis=-1), expected) and 0.3 < expected.mean() < 0.7
+    mean = np.stack(total, axis=-1)[expected]
+    assert found[expected] == pytest.approx(mean / np.linalg.norm(mean, axis=-1, keepdims=True), abs=1e-4)
+    line = Direction((2,), missing=("nan",)).transform(
+        np.array([[1, 0, 0], [0, 1, 0], [NAN] * 3, [NAN] * 3]), Geometry()
+    )
+    assert line[0] == pytest.approx([0.5**0.5, 0.5**0.5, 0]) and np.isnan(line[1]).all()
 
 
 @pytest.mark.parametrize("size", [(5,), (20,), (4, 6, 6), (2, 8, 8)])

@@ -100,7 +100,7 @@ def save_bundle(
         save_model(model, catalog, aside)
         save_tokenizers(tokenizers, aside / "tokenizers")
         if calibration:
-            write_yaml(aside / CALIBRATION, {"temperatures": dict(calibration)})
+            write_calibration(calibration, aside)
         if provenance != NOTHING_KNOWN:
             write_provenance(provenance, aside)
     return folder
@@ -123,6 +123,10 @@ def load_bundle(folder: Path) -> BundleParts:
         _calibration(folder, catalog),
         read_provenance(folder),
     )
+
+
+def write_calibration(calibration: Mapping[str, float], folder: Path) -> None:
+    write_yaml(folder / CALIBRATION, {"temperatures": dict(calibration)})
 
 
 def _calibration(folder: Path, catalog: Catalog) -> dict[str, float]:

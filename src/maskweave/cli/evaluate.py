@@ -1,18 +1,21 @@
-"""Commands that describe a finished run: `maskweave evaluate` and `report`."""
+"""Commands on a finished run: `maskweave evaluate`, `calibrate` and `report`."""
 
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from maskweave.bundle.io import CALIBRATION, write_calibration
 from maskweave.cli.shared import device_argument
 from maskweave.cli.transfer import evaluate_suite
+from maskweave.config import names
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.report import describe_report
-from maskweave.evaluate.run import describe, read_recipe
+from maskweave.evaluate.run import describe, held_out_samples, read_recipe
 from maskweave.evaluate.run import evaluate as evaluate_run
 from maskweave.generate.bundle import load
 from maskweave.label.features import open_encoder
 from maskweave.label.judge_networks import open_judge
+from maskweave.report.tables import short_number, text_table
 from maskweave.retrieve.features import Pooled
 from maskweave.training.distributed import local_device
 from maskweave.training.run_folder import writing
@@ -106,6 +109,38 @@ def evaluate(given: Namespace) -> None:
         )
     print(describe(rows))
     print(f"written to {folder / 'evaluation.json'}")
+
+
+def calibrate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run")
+    for name, said in (
+        ("inputs", "modalities that are given, as later in requests, separated by commas; can be repeated"),
+        ("targets", "modalities whose distributions get a temperature, separated by commas; can be repeated"),
+    ):
+        parser.add_argument(f"--{name}", metavar="NAMES", type=str, action="append", help=said)
+    parser.add_argument(
+        "--samples", metavar="N", type=int, help="number of held-out samples (default: the recipe's evaluate.samples)"
+    )
+    device_argument(parser)
+
+
+def calibrate(given: Namespace) -> None:
+    inputs, targets = names("inputs", given.get("inputs")), names("targets", given.get("targets"))
+    if not targets:
+        raise MaskweaveError("--targets is missing; see maskweave calibrate --help")
+    samples = given.get("samples")
+    if samples is not None and samples < 1:
+        raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
+    folder = Path(given.run)
+    recipe = read_recipe(folder)
+    bundle = load(folder, local_device(given.device))
+    with writing(folder):
+        held_out = held_out_samples(bundle, recipe, None, samples or recipe.evaluate.samples)
+        found = bundle.calibrate(held_out, inputs, targets)
+        write_calibration(bundle.calibration, folder)
+    rows = [[n, *map(short_number, one[:3]), str(one.tokens)] for n, one in found.items()]
+    print(text_table(["target", "temperature", "NLL before", "NLL after", "tokens"], rows))
+    print(f"written to {folder / CALIBRATION}; remove it to undo the calibration")
 
 
 def report_arguments(parser: ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from maskweave.config import build, names, pairs, plain
+from maskweave.config import build, names, pairs
 from maskweave.errors import MaskweaveError
 from maskweave.generate.bundle import load
 from maskweave.generate.folders import generate_files
@@ -234,17 +234,13 @@ def _decodings(catalog: Catalog, words: Sequence[str]) -> dict[str, Decoding]:
             raise MaskweaveError(
                 f"--decoding '{place}={text}': a preset replaces all settings; give it before the others of {name}"
             )
-        settings = found.setdefault(name, plain(catalog[name].decoding))
-        if key == "preset":  # its settings replace the entry's; keys that follow replace those of the preset
-            found[name] = {"preset": text}
-            continue
         try:
-            settings[key] = yaml.safe_load(text)
+            found.setdefault(name, {})[key] = text if key == "preset" else yaml.safe_load(text)
         except yaml.YAMLError:
             raise MaskweaveError(
                 f"--decoding '{place}={text}': found the value {text!r}; expected a number or a name"
             ) from None
-    return {name: build(Decoding, content, "--decoding", name) for name, content in found.items()}
+    return {name: catalog[name].decoding.changed(settings, "--decoding", name) for name, settings in found.items()}
 
 
 def _edits(catalog: Catalog, words: Sequence[str], inputs: Mapping[str, str], targets: Sequence[str]) -> dict[str, Any]:

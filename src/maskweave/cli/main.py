@@ -38,6 +38,7 @@ GROUPS = {
     },
     "evaluate": {
         "evaluate": "Evaluate a run on held-out samples. Prints a table and writes RUN/evaluation.json, or RUN/suite-NAME.json.",
+        "calibrate": "Choose temperatures of a run's predicted distributions on its held-out samples. Writes RUN/calibration.yaml.",
         "report": "Write RUN/report.html: training curves, codebook usage, evaluation and contact sheets.",
     },
     "transfer": {

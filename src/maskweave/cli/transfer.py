@@ -1,7 +1,6 @@
 """Commands that reuse a trained encoder: `maskweave transfer`, `probe` and `evaluate --suite`."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
@@ -165,15 +164,13 @@ def evaluate_suite(
     suite, folder, stem = load_suite(name, new_names).at(data), Path(run), Path(name).stem
     if not 1 <= ensemble <= limits.ENSEMBLE:
         raise MaskweaveError(f"--ensemble must be from 1 to {limits.ENSEMBLE}, found {ensemble}")
-    if ensemble > 1:
-        if not suite.requests:
-            raise MaskweaveError(
-                f"suite {stem}: it has no requests, whose predictions --ensemble merges; remove --ensemble"
-            )
-        suite = replace(suite, requests=[replace(request, ensemble=ensemble) for request in suite.requests])
+    if ensemble > 1 and not suite.requests:
+        raise MaskweaveError(
+            f"suite {stem}: it has no requests, whose predictions --ensemble merges; remove --ensemble"
+        )
     bundle = load(run, local_device(device))
     with writing(folder):
-        rows = run_suite(bundle, suite, stem, folder)
+        rows = run_suite(bundle, suite.merging(ensemble), stem, folder)
     lines = [table(rows), published_table(suite), f"written to {folder / f'suite-{stem}.json'}"]
     return "\n".join(line for line in lines if line)
 

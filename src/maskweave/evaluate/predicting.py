@@ -1,8 +1,10 @@
 """Predictions of a run's evaluation, and the reconstructions that they are compared with."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from maskweave.errors import BadSample
@@ -12,6 +14,7 @@ from maskweave.generate.request import Options, twin
 from maskweave.generate.untrained import untrained
 from maskweave.masking.paths import TrainedPaths
 from maskweave.modality.catalogs import Catalog
+from maskweave.modality.decoding import Decoding
 from maskweave.training.recipe import EvaluationRequest
 
 Samples = list[dict[str, Any]]
@@ -21,6 +24,8 @@ Samples = list[dict[str, Any]]
 class Outcome:
     predicted: list[Any]
     bound: list[Any]
+    equal: int = 0
+    """Samples whose ensemble has members that are all equal."""
 
 
 def scored_outcomes(
@@ -32,18 +37,23 @@ def scored_outcomes(
         seed: of the first sample; the others have the next ones.
     """
     given = [given_inputs(bundle, s, request.inputs) for s in samples]
-    members = request.ensemble, request.best_of
-    predicted = predict(bundle, given, request.targets, seed, advance, request.via, not request.read, *members)
+    decoding = request.decodings(bundle.catalog)
+    equal, members = Counter[str](), (request.ensemble, request.best_of)
+    predicted = predict(
+        bundle, given, request.targets, seed, advance, request.via, not request.read, *members, decoding, equal
+    )
     if request.truth:  # of another entry, which the tokenizer does not know
-        return [(name, Outcome([p[name] for p in predicted], [])) for name in request.targets]
+        return [(name, Outcome([p[name] for p in predicted], [], equal[name])) for name in request.targets]
     truth = {name: [s.get(bundle.catalog[name].reads) for s in samples] for name in request.targets}
     bound = {name: reconstructed(bundle, name, truth[name]) for name in request.targets}
     if not request.read:
-        return [(name, Outcome([p[name] for p in predicted], bound[name])) for name in request.targets]
-    again = predict(bundle, [as_inputs(bundle, p) for p in predicted], request.read, seed, advance)
+        return [(name, Outcome([p[name] for p in predicted], bound[name], equal[name])) for name in request.targets]
+    read = partial(predict, bundle, targets=request.read, seed=seed, advance=advance, decoding=decoding)
+    again = read(inputs=[as_inputs(bundle, p) for p in predicted])
     best = [{name: bound[name][i] for name in request.targets} for i in range(len(samples))]
-    from_bound = predict(bundle, [as_inputs(bundle, p) for p in best], request.read, seed, advance)
-    return [(name, Outcome([p[name] for p in again], [p[name] for p in from_bound])) for name in request.read]
+    from_bound = read(inputs=[as_inputs(bundle, p) for p in best])
+    same = max(equal.values(), default=0)
+    return [(name, Outcome([p[name] for p in again], [p[name] for p in from_bound], same)) for name in request.read]
 
 
 def predict(
@@ -56,6 +66,8 @@ def predict(
     whole: bool = True,
     ensemble: int = 1,
     best_of: int = 1,
+    decoding: Mapping[str, Decoding] | None = None,
+    equal: Counter[str] | None = None,
 ) -> Samples:
     """Predicts each target from the inputs and the generated `via` modalities; the same seed gives all targets of a sample the same `via`.
 
@@ -63,6 +75,8 @@ def predict(
         whole: return distributions instead of values where there are any.
         ensemble: number of predictions of each sample that are merged.
         best_of: number of predictions of each sample of which one is kept.
+        decoding: by generated modality, instead of that of its entry.
+        equal: counts the ensembles of each target whose members are all equal.
     """
     results: Samples = [{} for _ in inputs]
     seeds = range(seed, seed + len(inputs))
@@ -70,6 +84,7 @@ def predict(
         chain = [*via, target]
         # `untrained_requests` tells.
         options: Options = {"precision": bulk_precision(bundle.device), "on_untrained": "ignore"}
+        options["decoding"] = {name: how for name, how in (decoding or {}).items() if name in chain}
         if ensemble > 1:
             results_of = [
                 bundle.ensemble(one, chain, samples=ensemble, seed=number, **options)
@@ -84,6 +99,8 @@ def predict(
         else:
             results_of = bundle.generate_batch(inputs, chain, seeds=seeds, **options)
         for values, result in zip(results, results_of, strict=True):
+            if equal is not None:
+                equal.update(result.equal & {target})
             values[target] = result.prediction(target) if whole else result[target]
         advance(len(inputs))
     return results

@@ -31,6 +31,7 @@ from maskweave.evaluate.sets import SetFeatures, joined
 from maskweave.families.weights import is_transfer
 from maskweave.files import short_name, write_json
 from maskweave.generate.bundle import Bundle
+from maskweave.generate.ensemble import told_equal
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
@@ -50,8 +51,8 @@ CHUNK = 64
 """Samples that are predicted together, in one process."""
 COMPARED = ("model", "constant", "bound", *NAMES)
 """What is scored: predictions, the best constant, reconstructions, and simple references."""
-REPLICATES, SETS = "replicates", "sets"
-"""Stand for the statistics of the predictions in each replicate of the bootstrap, and for what judges measured."""
+REPLICATES, SETS, EQUAL = "replicates", "sets", "equal"
+"""Stand for the statistics of the predictions in each replicate of the bootstrap, for what judges measured, and for the number of ensembles with equal members."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,9 @@ def score_requests(
         for scored in request.read or request.targets:
             reference = references[number, scored]
             counted = sum(s.get(reference.reads) is not None for s in complete[number])
+            if equal := sum(int(found.get(f"{number} {scored} {EQUAL} {k}", 0)) for k in starts_of(complete[number])):
+                sentence = told_equal(", ".join(request.targets), equal, len(complete[number]))
+                print(f"warning: {sentence}", file=sys.stderr)
             for metric in reference.metrics:
                 starts = starts_of(complete[number])
                 totals = {
@@ -285,6 +289,8 @@ def _sums(
             request = replace(requests[job.request], targets=job.targets)
             for scored, outcome in scored_outcomes(bundle, request, chunk, data.seed + job.start, bar.advance):
                 reference = references[job.request, scored]
+                if outcome.equal:
+                    sums[f"{job.request} {scored} {EQUAL} {job.start}"] = torch.tensor(outcome.equal)
                 known = [i for i, sample in enumerate(chunk) if sample.get(reference.reads) is not None]
                 scaled = weights_of(job.request, scored)
                 weights = None if scaled is None else [scaled[job.start + i] for i in known]
@@ -407,7 +413,15 @@ def shown_requests(bundle: Bundle, folder: Path, *, shown: int = 4) -> list[Show
         for number, request in mine:
             samples = that_have(bundle, held_out, request.inputs)[:shown]
             inputs = [given_inputs(bundle, s, request.inputs) for s in samples]
-            predicted = predict(bundle, inputs, request.targets, recipe.evaluate.seed, lambda n: None, request.via)
+            predicted = predict(
+                bundle,
+                inputs,
+                request.targets,
+                recipe.evaluate.seed,
+                lambda n: None,
+                request.via,
+                decoding=request.decodings(bundle.catalog),
+            )
             truth = [given_inputs(bundle, s, request.targets) for s in samples]
             steps = [" + ".join(request.inputs), *request.via, ", ".join(request.targets)]
             rows = [

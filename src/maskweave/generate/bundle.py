@@ -27,7 +27,7 @@ from maskweave.generate.pushing import push
 from maskweave.generate.request import GenerationRequest, Options, Sample, make_request, plan, read, twin
 from maskweave.generate.result import Generated
 from maskweave.generate.schedule import Schedule
-from maskweave.generate.scoring import Score, score_tokens
+from maskweave.generate.scoring import Score, check_scored, score_tokens
 from maskweave.generate.session import Session
 from maskweave.generate.tile_scene import tile_scene
 from maskweave.generate.tiles import OVERLAP as OVERLAP_OF_TILES
@@ -37,6 +37,7 @@ from maskweave.generate.untrained import check_trained
 from maskweave.hub import PREFIX, folder_of
 from maskweave.masking.paths import TrainedPaths
 from maskweave.modality.catalogs import Catalog
+from maskweave.modality.decoding import Decoding, Ramp
 from maskweave.models.fourm import FourM
 from maskweave.nn.layers import count_parameters
 from maskweave.provenance import Provenance, with_license
@@ -323,13 +324,7 @@ class Bundle:
         Raises:
             MaskweaveError: a value does not fit its entry, is input only, or is missing in some samples.
         """
-        for part in (inputs, values):
-            if not isinstance(part, Sequence) or not all(isinstance(sample, Mapping) for sample in part):
-                raise MaskweaveError(f"score: found {shown(part)}; expected a list of mappings of values by modality")
-        if len(inputs) != len(values) or not values or any(set(v) != set(values[0]) for v in values):
-            raise MaskweaveError(
-                f"score: found {len(inputs)} inputs and {len(values)} values; expected both for every sample, with the same modalities in all values"
-            )
+        check_scored(inputs, values)
         given_names = list(dict.fromkeys(name for sample in inputs for name in sample))
         targets, _ = plan(self.catalog, given_names, list(values[0]), {"precision": precision}, self.unconditional)
         read_inputs = [read(sample, self.catalog, self.tokenizers) for sample in inputs]
@@ -342,7 +337,14 @@ class Bundle:
 
     @check_arguments
     def calibrate(
-        self, samples: Sequence[Sample], inputs: Sequence[str], targets: Sequence[str], *, batch_size: int = 64
+        self,
+        samples: Sequence[Sample],
+        inputs: Sequence[str],
+        targets: Sequence[str],
+        *,
+        batch_size: int = 64,
+        decoding: Mapping[str, Decoding] | None = None,
+        conditions: Mapping[str, float | Ramp] | None = None,
     ) -> dict[str, Calibration]:
         """Chooses a temperature for each target's predicted distributions, which minimizes the NLL of held-out samples; see `maskweave.generate.calibration`.
 
@@ -353,16 +355,15 @@ class Bundle:
             samples: values by modality that the model was not trained on. Those without an input or the target are left out.
             inputs: modalities that are given, as later in requests: other inputs may need another temperature.
             targets: grids and sequences.
+            decoding: as for `generate`, of which guidance matters: other guidance may need another temperature, too. By default that of the entries.
+            conditions: as for `generate`.
 
         Raises:
             MaskweaveError: as `score`, or no sample has the inputs and a target.
         """
-        if not isinstance(samples, Sequence) or not all(isinstance(sample, Mapping) for sample in samples):
-            raise MaskweaveError(f"samples: found {shown(samples)}; expected a list of mappings of values by modality")
-        if isinstance(inputs, str) or not isinstance(inputs, Sequence) or not all(isinstance(n, str) for n in inputs):
-            raise MaskweaveError(f"inputs: found {shown(inputs)}; expected a list of names")
-        plan(self.catalog, inputs, targets, {}, self.unconditional)
-        found = calibrate(self._engine({}), self.tokenizers, samples, inputs, targets, batch_size)
+        options: Options = {"decoding": decoding, "conditions": conditions}
+        engine = self._engine({})
+        found = calibrate(engine, self.tokenizers, samples, inputs, targets, batch_size, options, self.unconditional)
         self.calibration |= {twin(self.catalog, name): one.temperature for name, one in found.items()}
         return found
 

@@ -1,8 +1,8 @@
 """Calibration of predicted token distributions: one temperature per modality, chosen by the NLL of held-out samples.
 
 Temperature scaling (https://arxiv.org/abs/1706.04599, section 4.2) divides the logits by one number, which leaves the order of the tokens as it is. The
-distributions are those of the true tokens as `maskweave.generate.scoring` scores them: of a grid, all at once given the inputs alone, as in its first step;
-of a sequence, each given the tokens before it.
+distributions are those of the true tokens with the guidance of generation: of a grid, all at once given the inputs alone, as in its first step; of a sequence,
+each given the tokens before it.
 
 Dimension letters: n tokens, V vocabulary, K temperatures.
 """
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from maskweave.config import whole_number
-from maskweave.errors import MaskweaveError
+from maskweave.errors import MaskweaveError, shown
 from maskweave.generate.engine import Engine
-from maskweave.generate.request import read, twin
+from maskweave.generate.request import Options, plan, read, twin
 from maskweave.generate.scoring import token_logits
 from maskweave.generate.token_state import token_states
 from maskweave.tokenizers.base import Tokenizer
@@ -44,13 +44,24 @@ def calibrate(
     inputs: Sequence[str],
     targets: Sequence[str],
     batch_size: int,
+    options: Options,
+    unconditional: bool | None = None,
 ) -> dict[str, Calibration]:
     """Returns the calibration of each target.
 
+    Args:
+        options: `decoding` and `conditions`, which set the guidance.
+        unconditional: as for `plan`.
+
     Raises:
-        MaskweaveError: no sample has the inputs and a target, or a value does not fit its entry.
+        MaskweaveError: as `plan`; no sample has the inputs and a target, or a value does not fit its entry.
     """
+    if not isinstance(samples, Sequence) or not all(isinstance(sample, Mapping) for sample in samples):
+        raise MaskweaveError(f"samples: found {shown(samples)}; expected a list of mappings of values by modality")
+    if isinstance(inputs, str) or not isinstance(inputs, Sequence) or not all(isinstance(n, str) for n in inputs):
+        raise MaskweaveError(f"inputs: found {shown(inputs)}; expected a list of names")
     catalog, batch_size = engine.catalog, whole_number("batch_size", batch_size, 1)
+    _, schedule = plan(catalog, inputs, targets, {**options, "chain": False}, unconditional)
     found = {}
     for requested in targets:
         target = twin(catalog, requested)
@@ -66,7 +77,8 @@ def calibrate(
             given = [read({name: s[reads] for reads, name in name_of.items()}, catalog, tokenizers) for s in batch]
             truth = [read({target: s[catalog[target].reads]}, catalog, tokenizers) for s in batch]
             true = token_states(catalog, truth, tokenizers)[target]
-            for _, logits_nV, ids_n in token_logits(engine, token_states(catalog, given, tokenizers), target, true):
+            known = token_states(catalog, given, tokenizers)
+            for _, logits_nV, ids_n in token_logits(engine, known, target, true, schedule.of(target)[0]):
                 nll_K += _nll(logits_nV, ids_n)
                 tokens += len(ids_n)
         if not tokens:

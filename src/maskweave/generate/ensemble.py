@@ -11,6 +11,7 @@ import numpy as np
 from maskweave import limits
 from maskweave.config import whole_number
 from maskweave.errors import MaskweaveError, shown
+from maskweave.generate.request import twin
 from maskweave.generate.result import Generated
 from maskweave.modality.entry import Modality
 
@@ -30,6 +31,8 @@ def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Gen
         if first.schedule and name in first.schedule.think and not first.catalog[name].value.mergeable:
             continue
         values = [member.values[name] for member in members if name in member.values]
+        if len(members) > 1 and _are_equal(members, name):
+            merged.equal.add(name)
         predicted = [member.distributions[name] for member in members if name in member.distributions]
         if len(predicted) == len(values):
             merged.distributions[name] = predicted[0].mixture(predicted)
@@ -39,6 +42,25 @@ def merge_results(members: Sequence[Generated], overlap: float = OVERLAP) -> Gen
             if (spread := first.catalog[name].value.spread(values)) is not None:
                 merged.spread[name] = spread
     return merged
+
+
+def _are_equal(members: Sequence[Generated], name: str) -> bool:
+    """Whether all members have the same tokens of a target, or the same numbers, as means of codebook vectors may be of different tokens."""
+    target = twin(members[0].catalog, name)
+    tokens = [member.tokens[target] for member in members if target in member.tokens]
+    if len(tokens) == len(members) and all(np.array_equal(ids, tokens[0]) for ids in tokens):
+        return True
+    values = [member.values[name] for member in members if isinstance(member.values.get(name), np.ndarray)]
+    return len(values) == len(members) and all(np.allclose(v, values[0], rtol=1e-4, equal_nan=True) for v in values)
+
+
+def told_equal(name: str, count: int, of: int) -> str:
+    """Returns the warning that ensembles of a target are of no use.
+
+    Args:
+        count: ensembles whose members are all equal, of `of`.
+    """
+    return f"{name}: in {count} of {of} ensembles, all members are equal, so merging them changes nothing; raise the temperature of its decoding, or remove ensemble"
 
 
 def member_seeds(seed: int, samples: int) -> list[int]:

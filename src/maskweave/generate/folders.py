@@ -1,6 +1,7 @@
 """Generation from files to files: one request, or one for every file name in folders of inputs, streamed and resumable."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import claim_record, sweep
 from maskweave.generate.best_of import best_result, check_judging, judges_of
 from maskweave.generate.bundle import Bundle
-from maskweave.generate.ensemble import check_ensemble, member_seeds, merge_results
+from maskweave.generate.ensemble import check_ensemble, member_seeds, merge_results, told_equal
 from maskweave.generate.places import find_places
 from maskweave.generate.request import Options
 from maskweave.generate.result import Generated
@@ -185,7 +186,7 @@ def _generate(
     first = None if is_many else _read(bundle, jobs[0], targets, options)
 
     faults: list[MaskweaveError] = []
-    made, done = _Made(combine), 0
+    made, done, equal = _Made(combine), 0, Counter[str]()
     inputs_of: dict[Path, dict[str, Any]] = {}
     passes = sum(step.tokens if step.scheme == "autoregressive" else 1 for step in schedule.steps)
     with progress("generate", passes * ensemble * len(wanted)) as bar, StopSignal() as stop:
@@ -222,11 +223,14 @@ def _generate(
                 result.places = find_places(inputs_of.pop(folder), bundle.catalog)
                 result.save(folder)
                 done += 1
+                equal.update(result.equal)
                 for name, problems in result.problems.items():
                     bar.say(f"{folder}: {name}: skipped invalid parts: {'; '.join(problems)}")
             if stop.asked:
                 note = "; run the same command again to resume" if is_many else ", generated in part"
                 raise Interrupted(f"stopped; {done} new results are in {out}{note}")
+        for name, count in equal.items():
+            bar.say(f"warning: {told_equal(name, count, done)}")
     if len(faults) == len(jobs):
         raise MaskweaveError(f"none of {len(faults)} inputs can be used; the first error: {faults[0]}")
     skipped = f", {len(faults)} inputs skipped" if faults else ""

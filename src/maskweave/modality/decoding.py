@@ -154,6 +154,15 @@ class Decoding:
         """
         return build(cls, {"preset": name, **{key: plain(value) for key, value in settings.items()}}, "Decoding.preset")
 
+    def changed(self, settings: Mapping[str, Any], where: str, key: str = "") -> "Decoding":
+        """Returns it with some settings replaced; a preset replaces all.
+
+        Raises:
+            MaskweaveError: no such setting, or an invalid one.
+        """
+        kept = {} if "preset" in settings else plain(self)
+        return build(Decoding, {**kept, **settings}, where, key)
+
     def __post_init__(self) -> None:
         check_types(self)
         for key, holds, expected in (

@@ -17,6 +17,8 @@ from maskweave.families.base import Family, ModelSettings, family_named
 from maskweave.files import read_yaml
 from maskweave.limits import RecipeLimits
 from maskweave.modality.catalogs import Catalog, load_catalog
+from maskweave.modality.checks import decoding_problem
+from maskweave.modality.decoding import Decoding
 from maskweave.shipped import recipe_path
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.settings import TrainSettings
@@ -61,10 +63,16 @@ class EvaluationRequest:
     truth: str = ""
     """Modality whose values the only target is compared with, of the same shape, and whose metrics are used; empty: the target's own."""
     ensemble: int = 1
-    """Number of predictions of each sample that are merged, as `Bundle.ensemble` does."""
+    """Number of predictions of each sample that are merged, as `Bundle.ensemble` does. They only differ if they are sampled at a sufficient temperature; see `decoding`."""
     best_of: int = 1
     """Number of predictions of each sample of which one is kept: the one from which the inputs are likeliest, as `Bundle.best_of` does. If `read` or the scores judge
     by the same model, it is favored."""
+    decoding: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By generated modality, settings that replace those of its entry's `decoding`, such as {depth: {temperature: 1.0}}."""
+
+    def decodings(self, catalog: Catalog, where: str = "decoding") -> dict[str, Decoding]:
+        """Returns `decoding` in full, by modality."""
+        return {name: catalog[name].decoding.changed(s, where, name) for name, s in self.decoding.items()}
 
 
 SetScore = Literal["frechet", "kernel", "similarity", "identification"]
@@ -316,6 +324,14 @@ def check_evaluation(request: EvaluationRequest, catalog: Catalog, unconditional
         raise MaskweaveError(
             f"{where}.best_of is {request.best_of}, but the model cannot predict any of the inputs, which are to choose among results; remove best_of"
         )
+    for name in request.decoding:
+        if name not in (*request.via, *request.targets, *request.read):
+            raise MaskweaveError(
+                f"{where}.decoding has {shown(name)}, which this request does not generate; remove it, or give one of via, targets and read"
+            )
+    for name, how in request.decodings(catalog, f"{where}.decoding").items():
+        if problem := decoding_problem(catalog[name], how):
+            raise MaskweaveError(f"{where}.decoding.{name}: {problem}")
     if request.truth and (len(request.targets) != 1 or request.read):
         raise MaskweaveError(f"{where}.truth is for one target without read; remove it, or divide the request")
     for name in [request.truth] if request.truth else request.read or request.targets:

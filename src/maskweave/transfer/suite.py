@@ -98,6 +98,8 @@ class Suite:
     """By name."""
     requests: list[EvaluationRequest] = field(default_factory=list)
     """Predictions of the held-out samples, as they come out of the model."""
+    ensemble_decoding: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By target of the requests, settings of its `decoding` for ensembles, whose members are to differ."""
     probes: list[Probe] = field(default_factory=list)
     outliers: list[Outliers] = field(default_factory=list)
     entries: dict[str, Any] = field(default_factory=dict)
@@ -151,6 +153,23 @@ class Suite:
         source, held_out = map(at, _places(self.data))
         outliers = [replace(o, sources={name: at(place) for name, place in o.sources.items()}) for o in self.outliers]
         return replace(self, data=replace(self.data, source=source, held_out=held_out), outliers=outliers)
+
+    def merging(self, ensemble: int) -> "Suite":
+        """Returns the suite with requests that merge this number of predictions; 1: none are merged."""
+        if ensemble == 1:
+            return self
+        merged = [
+            replace(
+                request,
+                ensemble=ensemble,
+                decoding={
+                    **request.decoding,
+                    **{n: s for n, s in self.ensemble_decoding.items() if n in request.targets},
+                },
+            )
+            for request in self.requests
+        ]
+        return replace(self, requests=merged)
 
 
 def _places(data: TransferData) -> tuple[str, str]:

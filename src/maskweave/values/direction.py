@@ -1,6 +1,6 @@
 """Unit vectors at each point: surface normals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from maskweave.values.base import Loss, TextLabels, refuse
 from maskweave.values.dense import UnknownNumbers
 from maskweave.values.geometry import Geometry, nearest_along_axes, resize_area, resize_axes, resize_nearest
 from maskweave.values.metrics import Metric, angles, geodesic_median, mean
+from maskweave.values.unknown import resize_known
 
 LENGTHS = (0.9, 1.1)
 """Vectors of other lengths are refused."""
@@ -61,8 +62,12 @@ class Direction(UnknownNumbers):
             )
         return array if shortest > 1 - ROUNDING and longest < 1 + ROUNDING else array / length
 
+    def resized(self, value: np.ndarray, resize: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        return resize(value)  # which takes means over known points before it scales to length 1
+
     def resize(self, plane: np.ndarray, geometry: Geometry) -> np.ndarray:
-        return _unit(resize_area(plane, self.size, geometry), resize_nearest(plane, self.size, geometry))
+        mean = resize_known(lambda part: resize_area(part, self.size, geometry), plane)
+        return _unit(mean, resize_nearest(plane, self.size, geometry))
 
     def mirror(self, plane: np.ndarray) -> np.ndarray:
         out = super().mirror(plane)
@@ -70,7 +75,8 @@ class Direction(UnknownNumbers):
         return out
 
     def resize_axes(self, value: np.ndarray) -> np.ndarray:
-        return _unit(resize_axes(value, self.size), nearest_along_axes(value, self.size))
+        mean = resize_known(lambda part: resize_axes(part, self.size), value)
+        return _unit(mean, nearest_along_axes(value, self.size))
 
     def from_network(self, output: Tensor) -> np.ndarray:
         x = output.detach().float().movedim(1, -1)
@@ -102,6 +108,6 @@ class Direction(UnknownNumbers):
 
 
 def _unit(vectors: np.ndarray, instead: np.ndarray) -> np.ndarray:
-    """Scale vectors to length 1; vectors that canceled to 0 are taken from `instead`."""
+    """Scale vectors to length 1; vectors that canceled to 0 are taken from `instead`, and unknown ones stay unknown."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.where(length > 1e-3, vectors / np.maximum(length, 1e-3), instead).astype(np.float32)
+    return np.where(length <= 1e-3, instead, vectors / np.maximum(length, 1e-3)).astype(np.float32)
