@@ -183,6 +183,7 @@ def test_the_example_of_the_page_runs(home: Path, tmp_path: Path, monkeypatch: p
     assert 0 <= names["redshift"].quantile([0.05, 0.95])[0] <= names["redshift"].mean
 
 
+@pytest.mark.filterwarnings("ignore:.*was (never|hardly) trained")
 def test_ensembles_average_distributions(home: Path) -> None:
     bundle = maskweave.load(home / "run")
     given = {"colors": galaxy(np.random.default_rng(5))[0]}

@@ -228,4 +228,4 @@ def test_a_run_is_uploaded_without_its_checkpoints(
         maskweave.load(f"{URL}/tokens")
     assert main(["upload", str(tiny_run), os.fspath(tiny_run)]) == 1
     assert main(["run", str(tiny_run / "recipe.yaml"), "--out", URL]) == 1
-    assert "copy it with 'maskweave upload FOLDER" in capsys.readouterr().err
+    assert "copy it with: maskweave upload FOLDER" in capsys.readouterr().err
