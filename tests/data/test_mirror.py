@@ -97,6 +97,24 @@ def test_a_cache_smaller_than_the_data_is_enough(
     assert sum(p.stat().st_size for p in (tmp_path / "cache" / "files").iterdir()) <= 2.5 * largest
 
 
+def test_a_copy_that_the_cache_removes_before_it_is_read_is_fetched_again(
+    data: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, removed = Cache.fetch, []
+
+    def once(cache: Cache, url: str, version: str = "", wait: bool = True) -> Path:
+        path = fetch(cache, url, version, wait)
+        if wait and not removed:  # as to make room for another file
+            path.unlink()
+            removed.append(path)
+        return path
+
+    monkeypatch.setattr(Cache, "fetch", once)
+    with http_folder(data) as url:
+        equal(open_data(f"{url}/tars", catalog), open_data(str(data / "tars"), catalog))
+    assert removed
+
+
 def test_one_tar_is_a_data_set_too(data: Path, catalog: Catalog) -> None:
     with http_folder(data) as url:
         found, expected = (open_data(f"{place}/tars/1.tar", catalog) for place in (url, data))

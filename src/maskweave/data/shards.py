@@ -157,6 +157,8 @@ def _scan(local: Path, path: str, split: Callable[[str], tuple[str, str]]) -> Sc
         OverflowError,
         RecursionError,
     ) as error:  # exceptions of tarfile for damaged headers
+        if isinstance(error, FileNotFoundError) and str(local) != path:
+            raise  # the cache has removed its copy, and fetches it again
         reason = " ".join(str(error).split())
         damage = f"{path}: truncated or damaged after {len(members)} members, at byte {offset:,} of {length:,} ({reason}); restore this file"
     return Scan(members, faults, refused, damage)
