@@ -21,12 +21,24 @@ from maskweave.training.distributed import local_device
 from maskweave.training.run_folder import writing
 
 
-def evaluate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run")
-    parser.add_argument("--scenes-seed", metavar="SEED", type=int, help="evaluate on scenes generated with this seed")
+def _samples_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--samples", metavar="N", type=int, help="number of held-out samples (default: the recipe's evaluate.samples)"
     )
+
+
+def _samples(given: Namespace) -> int:
+    """Returns the number of held-out samples; 0: the recipe's."""
+    samples = given.get("samples")
+    if samples is not None and samples < 1:
+        raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
+    return samples or 0
+
+
+def evaluate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=str, help="folder of a finished run")
+    parser.add_argument("--scenes-seed", metavar="SEED", type=int, help="evaluate on scenes generated with this seed")
+    _samples_argument(parser)
     parser.add_argument(
         "--features",
         metavar="NETWORK",
@@ -87,9 +99,7 @@ def evaluate(given: Namespace) -> None:
     if given.data or given.ensemble != 1 or given.get("names"):
         raise MaskweaveError("--data, --ensemble and --names are for suites; add --suite, or remove them")
     folder = Path(given.run)
-    samples = given.get("samples")
-    if samples is not None and samples < 1:
-        raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
+    samples = _samples(given)
     bundle = load(folder, local_device(given.device))
     judges = [open_judge(one, bundle) for one in given.get("judge") or ()]
     with writing(folder):
@@ -102,7 +112,7 @@ def evaluate(given: Namespace) -> None:
             bundle,
             folder,
             scenes_seed=seed,
-            samples=samples or 0,
+            samples=samples,
             features=network,
             readable=readable,
             judges=judges,
@@ -118,9 +128,7 @@ def calibrate_arguments(parser: ArgumentParser) -> None:
         ("targets", "modalities whose distributions get a temperature, separated by commas; can be repeated"),
     ):
         parser.add_argument(f"--{name}", metavar="NAMES", type=str, action="append", help=said)
-    parser.add_argument(
-        "--samples", metavar="N", type=int, help="number of held-out samples (default: the recipe's evaluate.samples)"
-    )
+    _samples_argument(parser)
     device_argument(parser)
 
 
@@ -128,9 +136,7 @@ def calibrate(given: Namespace) -> None:
     inputs, targets = names("inputs", given.get("inputs")), names("targets", given.get("targets"))
     if not targets:
         raise MaskweaveError("--targets is missing; see maskweave calibrate --help")
-    samples = given.get("samples")
-    if samples is not None and samples < 1:
-        raise MaskweaveError(f"--samples must be 1 or more, found {samples}")
+    samples = _samples(given)
     folder = Path(given.run)
     recipe = read_recipe(folder)
     bundle = load(folder, local_device(given.device))

@@ -46,7 +46,7 @@ class Generated:
     bundle's calibration, but before that of sampling, top-k and top-p; NaN at tokens that were given. Of ensembles, the mean, for grids."""
     spread: dict[str, np.ndarray] = field(default_factory=dict)
     """Of ensembles, by requested target: how much the members differ at each point; see `ValueType.spread`."""
-    equal: set[str] = field(default_factory=set, repr=False)
+    equal: set[str] = field(default_factory=set)
     """Of ensembles, the requested targets of which all members are equal, so that merging them changes nothing."""
     likelihoods: dict[str, float] = field(default_factory=dict)
     """Of the best of several results: log-likelihood in nats of each input that decided, given the targets."""

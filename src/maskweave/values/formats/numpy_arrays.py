@@ -46,9 +46,10 @@ def read_header(stream: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtyp
         raise BadSample(
             f"{where}: not a NumPy array, or its header is damaged ({reason(error)}); save it with numpy.save"
         ) from error
-    whole = all(type(n) is int and n >= 0 for n in shape)
-    if not whole or len(shape) > MOST_AXES or math.prod(max(n, 1) for n in shape) * dtype.itemsize >= 2**63:
+    if not all(type(n) is int and n >= 0 for n in shape):
         raise BadSample(f"{where}: its header is damaged (shape {shown(shape)}); save it with numpy.save")
+    if len(shape) > MOST_AXES or math.prod(max(n, 1) for n in shape) * dtype.itemsize >= 2**63:
+        raise BadSample(f"{where}: an array of shape {shown(shape)} is impossible; replace the file")
     return shape, fortran, dtype
 
 
