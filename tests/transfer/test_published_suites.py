@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ import torch
 from arkit_miniature import write_scan
 from miniatures import ade20k, cifar, coco_panoptic, diode, hypersim, imagenet, nyuv2
 from PIL import Image
-from scipy.optimize import linprog
-from scipy.spatial import ConvexHull, HalfspaceIntersection
 from scipy.stats import mode
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegression
@@ -23,11 +20,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from solids import average_precision
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 import maskweave
 from maskweave.cli.main import main
-from maskweave.config import build
 from maskweave.data.opening import open_data
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import EvaluationRow
@@ -40,15 +37,19 @@ from maskweave.synthetic.scenes import NAMES as OBJECTS
 from maskweave.synthetic.scenes import Scenes
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.transfer.build import load_transferred
-from maskweave.transfer.recipe import TransferRecipe
-from maskweave.transfer.suite import FOLDER, load_suite, published_table, run_suite
+from maskweave.transfer.suite import load_suite, run_suite
 
 SIZE = (32, 32)
+
+
 BIG = (48, 64)
 """Of the miniatures: larger than the model's, and not square."""
+
+
 SMALL = {"width": 16, "heads": 2, "depth": 1, "decoder_depth": 1, "quantizer": {"type": "fsq", "levels": [5, 4]}}
+
+
 CLASSES = ["unlabeled", "cat", "road", "sky-other-merged"]
-PAPERS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "scenes")
 
 
 def entry(number: int, **value: Any) -> dict[str, Any]:
@@ -400,42 +401,6 @@ def test_hypersim(start: Path, tmp_path: Path) -> None:
     assert row.value == pytest.approx(float(expected), rel=1e-5)
 
 
-def solid(box: Mapping[str, Any]) -> np.ndarray:
-    """The half spaces (6, 4) of a box: normals, and distances from the origin below 0."""
-    cos, sin = np.cos(box["yaw"]), np.sin(box["yaw"])
-    axes = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
-    middle, half = axes @ box["center"], np.array(box["size"]) / 2
-    return np.block([[axes, -(middle + half)[:, None]], [-axes, (middle - half)[:, None]]])
-
-
-def shared_volume(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    """Volume of the intersection of two boxes, as the convex hull of the corners that the half spaces of both have."""
-    spaces = np.concatenate([solid(a), solid(b)])
-    room = np.column_stack([spaces[:, :3], np.ones(len(spaces))])  # the largest ball inside
-    ball = linprog([0, 0, 0, -1], room, -spaces[:, 3], bounds=[(None, None)] * 3 + [(0, None)])
-    return ConvexHull(HalfspaceIntersection(spaces, ball.x[:3]).intersections).volume if ball.x is not None and ball.x[3] > 1e-6 else 0.0  # fmt: skip
-
-
-def overlap(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    shared = shared_volume(a, b)
-    return shared / (np.prod(a["size"]) + np.prod(b["size"]) - shared)
-
-
-def average_precision(found: list[list[Any]], truth: list[list[Any]], name: str, threshold: float) -> float:
-    """COCO's, of one class: in the order of the scores, each box takes the free true box that it overlaps most."""
-    ordered = sorted(((k, box) for k, boxes in enumerate(found) for box in boxes if box["class"] == name), key=lambda kb: -kb[1]["score"])  # fmt: skip
-    free = [[box for box in boxes if box["class"] == name] for boxes in truth]
-    total, hits = sum(map(len, free)), []
-    for k, box in ordered:
-        best = max(free[k], key=lambda true: overlap(box, true), default=None)
-        hits.append(best is not None and overlap(box, best) >= threshold)
-        if hits[-1]:
-            free[k] = [true for true in free[k] if true is not best]
-    right = np.cumsum(hits)
-    precision, recall = right / np.arange(1, len(hits) + 1), right / total
-    return float(np.mean([max(precision[recall >= r], default=0.0) for r in np.linspace(0, 1, 101)]))
-
-
 @pytest.mark.slow
 def test_arkitscenes(start: Path, tmp_path: Path) -> None:
     """The scenes' kinds of objects are taken for the classes of the data set; validation has the scans of training, so that something is found."""
@@ -475,67 +440,6 @@ def test_imagenet_finetune(name: str, start: Path, tmp_path: Path) -> None:
     right = np.mean([one == path.parent.name for one, path in zip(found, files, strict=True)])
     (accuracy,) = [row for row in rows if row.metric == "accuracy"]
     assert accuracy.value == pytest.approx(right) and accuracy.samples == 6
-
-
-FIGURES = {
-    "diode-normals": [21.7, 21.1, 20.8],
-    "diode-depth": [0.71, 0.69, 0.68],
-    "coco-semantic": [42.5, 46.4, 48.1],
-    "imagenet-knn": [73.1, 77.0, 78.3],
-    "imagenet-finetune": [84.5, 86.5, 87.1],
-    "ade20k": [50.1, 53.4, 56.0],
-    "nyuv2-depth": [90.8, 93.7, 96.5],
-    "arkitscenes": [42.4, 47.0, 48.4],
-}
-"""Of 4M-21 B, L and XL."""
-
-
-def test_published_figures_are_those_of_the_paper() -> None:
-    found = {name: [one.figures for one in some] for name in PAPERS if (some := load_suite(name).published)}
-    models = ("4M-21 B", "4M-21 L", "4M-21 XL")
-    table = {name: [dict(zip(models, figures, strict=True))] for name, figures in FIGURES.items()}
-    assert found == {**table, "m3ae-linear": [{"M3AE": 61.3, "MAE": 44.6, "CLIP": 69.0}]}
-
-
-def test_m3ae_is_fine_tuned_as_the_paper_says() -> None:
-    """100 epochs of 1,281,167 pictures, 1,024 a step, at a learning rate of 1e-3."""
-    recipe = recipes("m3ae-finetune")["rgb"]
-    train, tuning = recipe.train, recipe.tuning
-    assert train.batch_size * train.accumulate == 1024 and train.learning_rate == 1e-3
-    assert train.steps == pytest.approx(100 * 1_281_167 / 1024, rel=2e-3)
-    assert (tuning.layer_decay, tuning.stochastic_depth) == (0.6, 0.1)
-    assert (train.betas, train.weight_decay, train.warmup) == ((0.9, 0.999), 0.05, 0.05)
-
-
-@pytest.mark.parametrize("name", [name for name in PAPERS if load_suite(name).transfers])
-def test_settings_of_fine_tuning_are_within_the_usual(name: str) -> None:
-    for recipe in recipes(name).values():
-        train, tuning = recipe.train, recipe.tuning
-        assert 5e-5 <= train.learning_rate <= 4e-3 and 0.01 <= train.weight_decay <= 0.1
-        assert 16 <= train.batch_size * train.accumulate <= 1024 and 5_000 <= train.steps <= 200_000
-        assert 0 < train.warmup <= 0.2 and train.betas == (0.9, 0.999) and train.precision == "auto"
-        assert 0.5 <= tuning.layer_decay <= 1 and 0 <= tuning.stochastic_depth <= 0.3
-        assert train.checkpoint_every <= train.steps / 5
-
-
-def recipes(name: str) -> dict[str, TransferRecipe]:
-    """The recipes of a suite's fine-tunings."""
-    transfers = load_suite(name).transfers
-    return {title: build(TransferRecipe, {"start": "x", **content}, name) for title, content in transfers.items()}
-
-
-@pytest.mark.parametrize("name", PAPERS)
-def test_every_suite_of_a_paper_tells_its_protocol_and_figures(name: str) -> None:
-    suite = load_suite(name)
-    assert suite.needs_path and len(suite.protocol) > 100 and "not stated" in suite.protocol.lower()
-    header = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").split("\ndata:")[0]
-    assert f"--suite {name} --data PATH" in header and "# PATH: " in header
-    for published in suite.published:
-        assert "arXiv" in published.paper and published.figures and not set(published.here) - set(published.figures)
-    table = published_table(suite)
-    assert all(model in table for published in suite.published for model in published.figures)
-    with pytest.raises(MaskweaveError, match="this suite needs the folder of its data; give it with --data"):
-        suite.at("")
 
 
 def test_the_command_refuses_what_a_suite_does_not_use(
