@@ -42,6 +42,8 @@ VERSION_KEYS = (
     "blob_id",
 )
 """Keys of a file system's facts about a file that change with its content."""
+CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "RefreshError")
+"""Names of the errors of botocore and google-auth for missing or refused credentials, which do not pass."""
 READ_ONLY = ("http", "https", "hf")
 """Schemes that files are only read from."""
 UNFINISHED = ".unfinished.json"
@@ -204,14 +206,23 @@ def attempt(url: str, call: Callable[[], T]) -> T:
         except MaskweaveError:
             raise
         except FileNotFoundError as error:
+            if getattr(error.__cause__, "status", None) in (
+                401,
+                403,
+            ):  # over HTTP, fsspec reports this as a missing file
+                raise _is_denied(url, error.__cause__) from error
             if not _is_passing(error.__cause__):
                 raise NoSuchFile(f"{url}: no such file; check the address") from error
             reason = _reason(error.__cause__)
         except PermissionError as error:
-            raise MaskweaveError(f"{url}: access is denied ({_reason(error)}); check the credentials") from error
+            raise _is_denied(url, error) from error
         except Exception as error:  # each file system has its own kinds of errors
+            if type(error).__name__ in CREDENTIALS:
+                raise _is_denied(url, error) from error
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise FullDisk(f"no space left while reading {url} into the cache; free some space") from error
+                raise FullDisk(
+                    f"no space left while reading {url} into the cache; free some space, or set MASKWEAVE_CACHE to a folder with more"
+                ) from error
             reason = _reason(error)
     raise MaskweaveError(
         f"{url}: cannot be reached, in {ATTEMPTS} attempts ({reason}); check the network and the address, then run the same command again"
@@ -259,6 +270,10 @@ def _is_passing(cause: BaseException | None) -> bool:
     status = getattr(cause, "status", None)
     failed = isinstance(cause, (TimeoutError, ConnectionError)) or type(cause).__module__.startswith("aiohttp.")
     return failed and (status is None or status == 429 or status >= 500)
+
+
+def _is_denied(url: str, error: BaseException | None) -> MaskweaveError:
+    return MaskweaveError(f"{url}: access is denied ({_reason(error)}); check the credentials")
 
 
 def _relative(name: str, path: str) -> str:
