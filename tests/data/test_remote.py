@@ -68,6 +68,19 @@ def test_files_are_listed_and_fetched_once(memory: str, tmp_path: Path) -> None:
     assert cache.fetch(f"{memory}/a.bin").read_bytes() == b"new", "without a version the storage is asked"
 
 
+@pytest.mark.parametrize(
+    "key", ["ETag", "etag", "LastModified", "Last-Modified", "last_modified", "mtime", "updated", "created", "generation", "blob_id"]
+)  # fmt: skip
+def test_whatever_storage_tells_of_a_file_is_its_version(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3, web servers, Google's storage and the Hub tell different things."""
+    told = {"name": "/a.bin", "size": 1000, "type": "file"}
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", lambda fs, path, **options: dict(told))
+    told[key] = "one"
+    first = state_of("memory://a.bin")
+    told[key] = "another"
+    assert state_of("memory://a.bin") == first._replace(version=first.version.replace("one", "another")) != first
+
+
 def test_the_cache_is_bounded_and_drops_what_was_used_longest_ago(memory: str, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", 5000)
     a, b = (cache.fetch(f"{memory}/{name}", "1") for name in ("a.bin", "b.bin"))
