@@ -183,6 +183,29 @@ def test_access_that_a_web_server_denies(status: int) -> None:
         state_of(f"{url}/x")
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_web_server_that_is_busy_is_asked_again(status: int) -> None:
+    asked: list[str] = []
+
+    class Busy(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.command)
+            if len(asked) < 7:  # HEAD and GET of three attempts
+                self.send_error(status)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", "3")
+            self.end_headers()
+
+        do_GET = do_HEAD
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with serving(Busy) as url:
+        assert state_of(f"{url}/x").size == 3 and asked == ["HEAD", "GET"] * 3 + ["HEAD"]
+
+
 def test_a_full_disk_is_not_tried_again(memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fs: object, path: str, target: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
