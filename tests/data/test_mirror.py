@@ -179,7 +179,7 @@ def test_mirrors_that_are_not_in_use_make_room(data: Path, tmp_path: Path) -> No
     for folder in (old, used):
         folder.mkdir(parents=True)
         (folder / "x").write_bytes(os.urandom(8192))
-        os.utime(folder, (1, 1))
+        os.utime(folder, (2 - (folder == used), 2 - (folder == used)))  # what is in use was opened first
     with mirror.locked(cache.folder / "locks" / "used"):
         mirror._make_room(cache, 1000)
     assert not old.exists() and used.exists()

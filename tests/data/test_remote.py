@@ -356,13 +356,13 @@ def test_shards_are_read_ahead_and_once(tokens: Path, monkeypatch: pytest.Monkey
         assert sum(thread == "prefetch" for _, thread in fetched) > len(wanted) / 2
 
 
-def test_a_prefetcher_forgets_what_is_not_needed_any_more(memory: str, tmp_path: Path) -> None:
+def test_a_prefetcher_forgets_what_is_not_needed_and_goes_on_after_errors(memory: str, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", 10_000)
     ahead = Prefetcher(cache, threads=1)
     with caching.locked(cache.folder / "locks" / "space"):  # nothing can be written
         ahead.ask([(f"{memory}/a.bin", "1"), (f"{memory}/b.bin", "1")])
         time.sleep(0.05)
-        ahead.ask([(f"{memory}/inner/c.bin", "1"), (f"{memory}/gone.bin", "1")])
+        ahead.ask([(f"{memory}/gone.bin", "1"), (f"{memory}/inner/c.bin", "1")])
     for _ in range(100):
         time.sleep(0.02)
         if "c.bin" in files(cache):

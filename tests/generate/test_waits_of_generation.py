@@ -45,6 +45,7 @@ def test_steps_of_a_grid_do_not_wait(scheme, guided, monkeypatch: pytest.MonkeyP
     """Only the finished ids are copied to the host; MaskGIT also looks at the confidences of each step."""
     other, waits = Engine(make_model(), CATALOG), Waits(monkeypatch)
     other.keeps_ids = True
+    monkeypatch.setattr("maskweave.generate.engine.FEW", 1000)  # all rows in one batch
     steps = schedule("codes", {"conditions": {"photo": 2.0}} if guided else {}, scheme=scheme, steps=8)
     with waits:
         generate(other, steps, list(range(9)), list(range(9)))
