@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote, unquote
 
 from maskweave.errors import FullDisk, MaskweaveError, shown
 
@@ -71,6 +72,16 @@ def is_remote(place: str | os.PathLike[str]) -> bool:
     return isinstance(place, str) and SCHEME.match(place) is not None
 
 
+def join(url: str, name: str) -> str:
+    """Returns the URL of a file by its path relative to a URL; that of the path "" is the URL itself."""
+    return f"{url.rstrip('/')}/{quote(name) if is_web(url) else name}".rstrip("/")
+
+
+def is_web(url: str) -> bool:
+    """Whether characters other than letters and digits are quoted in this URL, as `%20`."""
+    return url.partition("://")[0] in ("http", "https")
+
+
 def state_of(url: str) -> RemoteState:
     """Returns the size and version of a file.
 
@@ -95,9 +106,7 @@ def list_files(url: str) -> dict[str, RemoteState]:
     files.pop(MANIFEST, None)
     unknown = [name for name, state in files.items() if state.size is None]  # HTTP lists have names only
     with ThreadPoolExecutor(THREADS) as pool:
-        files.update(
-            zip(unknown, pool.map(lambda name: state_of(f"{url.rstrip('/')}/{name}".rstrip("/")), unknown), strict=True)
-        )
+        files.update(zip(unknown, pool.map(lambda name: state_of(join(url, name)), unknown), strict=True))
     return files
 
 
@@ -108,7 +117,7 @@ def find_files(url: str) -> dict[str, RemoteState]:
         fs, path = _open(url)
         fs.invalidate_cache()
         found = {name: facts for name, facts in fs.find(path, detail=True).items() if facts.get("type") != "directory"}
-        relative = {_relative(name, path): _state(facts) for name, facts in found.items()}
+        relative = {_relative(name, path, url): _state(facts) for name, facts in found.items()}
         return {name: relative[name] for name in sorted(relative)}
 
     return attempt(url, find)
@@ -238,7 +247,7 @@ def _open(url: str) -> tuple[Any, str]:
         raise MaskweaveError(f"{url}: expected a plain URL such as s3://bucket/folder, or a path of this machine")
     try:
         options: dict[str, Any] = {}
-        if scheme in ("http", "https") and "client_kwargs" not in fsspec.config.conf.get(scheme, {}):
+        if is_web(url) and "client_kwargs" not in fsspec.config.conf.get(scheme, {}):
             import aiohttp
 
             options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, connect=STALL, sock_read=STALL)}
@@ -276,9 +285,10 @@ def _is_denied(url: str, error: BaseException | None) -> MaskweaveError:
     return MaskweaveError(f"{url}: access is denied ({_reason(error)}); check the credentials")
 
 
-def _relative(name: str, path: str) -> str:
+def _relative(name: str, path: str, url: str) -> str:
     inner = name.removeprefix(path.rstrip("/")).lstrip("/")
-    if any(part in ("..", ".") for part in inner.split("/")) or "\\" in inner:
+    inner = unquote(inner).lstrip("/") if is_web(url) else inner
+    if any(part in ("..", ".") for part in inner.split("/")) or "\\" in inner or "\0" in inner:
         raise MaskweaveError(f"{name}: leads out of its folder; rename it")
     return inner
 
