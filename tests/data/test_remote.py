@@ -19,6 +19,7 @@ from remote_storage import Faults, faulty_proxy, http_folder, serving
 from tiny_catalog import random_columns, same, tiny
 from torch.utils.data import DataLoader
 
+from maskweave import system
 from maskweave.data import cache as caching
 from maskweave.data import remote
 from maskweave.data.cache import Cache, Prefetcher
@@ -89,6 +90,22 @@ def test_the_cache_is_bounded_and_drops_what_was_used_longest_ago(memory: str, t
     assert a.exists() and not b.exists() and sum(files(cache).values()) == 4000
     with pytest.raises(MaskweaveError, match=r"c.bin: has .* but the cache .* holds .*; raise MASKWEAVE_CACHE_GB"):
         Cache(tmp_path / "small", 2500).fetch(f"{memory}/inner/c.bin", "1")
+
+
+def test_no_process_counts_while_a_file_takes_its_place(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would see neither the partial file, which has gone, nor the complete one, and the cache would hold too much."""
+    cache, rename, renamed = Cache(tmp_path / "c", 5000), system.rename, []
+
+    def watched(source: Path, target: Path) -> None:
+        with caching.locked(cache.folder / "locks" / "space", wait=False) as free:
+            renamed.append(free)
+        rename(source, target)
+
+    monkeypatch.setattr(system, "rename", watched)
+    cache.fetch(f"{memory}/a.bin", "1")
+    assert renamed == [False]
 
 
 def test_what_is_removed_before_it_is_read_is_fetched_again(memory: str, tmp_path: Path) -> None:

@@ -116,7 +116,8 @@ class Cache:
                 try:
                     download(url, partial, size)
                     system.make_file_durable(partial)
-                    system.rename(partial, target)
+                    with locked(self.folder / "locks" / "space"):  # or who counts at this moment would see neither name
+                        system.rename(partial, target)
                 finally:
                     remove(partial)
         return target
@@ -141,7 +142,7 @@ class Cache:
         """Remove files until one of a size fits. The lock of that file's name is held, so partial files of this name are abandoned."""
         total, used = size, []
         for entry in os.scandir(self.folder / "files"):
-            with contextlib.suppress(FileNotFoundError):  # it has just become complete
+            with contextlib.suppress(FileNotFoundError):  # it has just been removed
                 status = entry.stat()
                 if not entry.name.endswith(".partial"):
                     used.append((status.st_mtime_ns, entry.path, status.st_size))
