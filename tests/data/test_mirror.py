@@ -1,15 +1,17 @@
 """Data sets at URLs: tars, imported shards and folders give the same samples as on this machine."""
 
 import functools
+import http.server
 import os
 import shutil
 import tarfile
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from data_set_helpers import coco_folder
-from remote_storage import Faults, faulty_proxy, http_folder
+from remote_storage import Faults, faulty_proxy, http_folder, serving
 from torch.utils.data import DataLoader
 
 from maskweave.data import mirror, reading, remote
@@ -121,6 +123,40 @@ def test_one_tar_is_a_data_set_too(data: Path, catalog: Catalog) -> None:
     assert len(found) == len(expected) == 3 and found.key(0) == expected.key(0)
 
 
+def test_names_with_other_characters_are_those_on_this_machine(tmp_path: Path, data: Path, catalog: Catalog) -> None:
+    """Web servers quote them in their lists."""
+    place = tmp_path / "data" / "ä b"
+    (place / "rgb").mkdir(parents=True)
+    picture = next((data / "aligned" / "rgb").iterdir())
+    for name in ("with space", "ümlaut", "100%", "a#b", "q?x", "a+b", "a%20b"):
+        shutil.copy(picture, place / "rgb" / f"{name}.png")
+    shutil.copy(data / "tars" / "1.tar", tmp_path / "data" / "1 ä.tar")
+    only = catalog.subset(["rgb"])
+    with http_folder(tmp_path / "data") as url:
+        for address in (f"{url}/ä b", f"{url}/{quote('ä b')}/"):
+            found, expected = (open_data(str(at), only) for at in (address, place))
+            assert [found.key(i) for i in range(len(found))] == [expected.key(i) for i in range(len(expected))]
+            assert len(found) == 7 and all(np.array_equal(found[i]["rgb"], expected[i]["rgb"]) for i in range(7))
+        for name in ("1 ä.tar", quote("1 ä.tar")):
+            assert len(open_data(f"{url}/{name}", catalog)) == 3
+
+
+def test_lists_that_lead_out_of_the_folder_are_refused() -> None:
+    class Leading(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = b'<a href="%2e%2e%2f%2e%2e%2fx.png">x</a>'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with serving(Leading) as url, pytest.raises(MaskweaveError, match="leads out of its folder"):
+        local_place(f"{url}/data/")
+
+
 def test_folders_of_files_are_imported_from_urls(data: Path, catalog: Catalog, tmp_path: Path) -> None:
     faults = Faults(drop=0.1, cut=0.1, seed=2)
     with http_folder(data) as direct, faulty_proxy(direct, faults) as url:
@@ -179,7 +215,7 @@ def test_mirrors_that_are_not_in_use_make_room(data: Path, tmp_path: Path) -> No
     for folder in (old, used):
         folder.mkdir(parents=True)
         (folder / "x").write_bytes(os.urandom(8192))
-        os.utime(folder, (1, 1))
+        os.utime(folder, (2 - (folder == used), 2 - (folder == used)))  # what is in use was opened first
     with mirror.locked(cache.folder / "locks" / "used"):
         mirror._make_room(cache, 1000)
     assert not old.exists() and used.exists()

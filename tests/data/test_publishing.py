@@ -94,6 +94,24 @@ def test_an_interrupted_copy_does_not_open_and_is_resumed(
         assert found == whole
 
 
+def test_a_file_that_arrives_in_part_is_sent_again(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: fsspec.AbstractFileSystem
+) -> None:
+    import_data(str(pictures), tmp_path / "set", catalog(), shard_size=2)
+    sent: list[str] = []
+
+    def in_part(fs: fsspec.AbstractFileSystem, source: str, path: str) -> None:
+        sent.append(path)
+        content = Path(source).read_bytes()
+        fs.pipe(path, content[:-1] if path.endswith(".tar") and sent.count(path) < 3 else content)
+
+    monkeypatch.setattr(type(storage), "put_file", in_part)
+    publish(tmp_path / "set", URL)
+    tars = [path.relative_to(tmp_path / "set") for path in (tmp_path / "set").rglob("*.tar")]
+    assert {name: sent.count(f"/bucket/set/{name}") for name in tars} == dict.fromkeys(tars, 3)
+    assert all(storage.cat(f"/bucket/set/{name}") == (tmp_path / "set" / name).read_bytes() for name in tars)
+
+
 def test_the_index_comes_last(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import_data(str(pictures), tmp_path / "set", catalog(), shard_size=2)
     order: list[str] = []

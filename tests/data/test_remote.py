@@ -1,5 +1,7 @@
 """Remote data: what is read is complete, is read once per machine, in bounded space, and survives failing storage and kills."""
 
+import errno
+import http.server
 import multiprocessing
 import os
 import signal
@@ -13,16 +15,17 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from remote_storage import Faults, faulty_proxy, http_folder
+from remote_storage import Faults, faulty_proxy, http_folder, serving
 from tiny_catalog import random_columns, same, tiny
 from torch.utils.data import DataLoader
 
+from maskweave import system
 from maskweave.data import cache as caching
 from maskweave.data import remote
 from maskweave.data.cache import Cache, Prefetcher
-from maskweave.data.remote import is_remote, list_files, state_of
+from maskweave.data.remote import attempt, is_remote, list_files, state_of
 from maskweave.data.token_store import TokenData, entry_fingerprint, write_column, write_starts
-from maskweave.errors import MaskweaveError
+from maskweave.errors import FullDisk, MaskweaveError
 from maskweave.files import write_json
 from maskweave.masking.fourm import MaskingConfig, MaskSampler, TokenBatches
 
@@ -66,6 +69,19 @@ def test_files_are_listed_and_fetched_once(memory: str, tmp_path: Path) -> None:
     assert cache.fetch(f"{memory}/a.bin").read_bytes() == b"new", "without a version the storage is asked"
 
 
+@pytest.mark.parametrize(
+    "key", ["ETag", "etag", "LastModified", "Last-Modified", "last_modified", "mtime", "updated", "created", "generation", "blob_id"]
+)  # fmt: skip
+def test_whatever_storage_tells_of_a_file_is_its_version(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3, web servers, Google's storage and the Hub tell different things."""
+    told = {"name": "/a.bin", "size": 1000, "type": "file"}
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", lambda fs, path, **options: dict(told))
+    told[key] = "one"
+    first = state_of("memory://a.bin")
+    told[key] = "another"
+    assert state_of("memory://a.bin") == first._replace(version=first.version.replace("one", "another")) != first
+
+
 def test_the_cache_is_bounded_and_drops_what_was_used_longest_ago(memory: str, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", 5000)
     a, b = (cache.fetch(f"{memory}/{name}", "1") for name in ("a.bin", "b.bin"))
@@ -74,6 +90,22 @@ def test_the_cache_is_bounded_and_drops_what_was_used_longest_ago(memory: str, t
     assert a.exists() and not b.exists() and sum(files(cache).values()) == 4000
     with pytest.raises(MaskweaveError, match=r"c.bin: has .* but the cache .* holds .*; raise MASKWEAVE_CACHE_GB"):
         Cache(tmp_path / "small", 2500).fetch(f"{memory}/inner/c.bin", "1")
+
+
+def test_no_process_counts_while_a_file_takes_its_place(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would see neither the partial file, which has gone, nor the complete one, and the cache would hold too much."""
+    cache, rename, renamed = Cache(tmp_path / "c", 5000), system.rename, []
+
+    def watched(source: Path, target: Path) -> None:
+        with caching.locked(cache.folder / "locks" / "space", wait=False) as free:
+            renamed.append(free)
+        rename(source, target)
+
+    monkeypatch.setattr(system, "rename", watched)
+    cache.fetch(f"{memory}/a.bin", "1")
+    assert renamed == [False]
 
 
 def test_what_is_removed_before_it_is_read_is_fetched_again(memory: str, tmp_path: Path) -> None:
@@ -116,6 +148,10 @@ def test_settings_are_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("MASKWEAVE_CACHE", str(tmp_path / "file"))
     with pytest.raises(MaskweaveError, match="cannot be used as cache .* set MASKWEAVE_CACHE"):
         Cache.of_machine()
+    monkeypatch.setenv("MASKWEAVE_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locks")  # as in a file system to read only
+    with pytest.raises(MaskweaveError, match="cannot be used as cache .not writable.* set MASKWEAVE_CACHE"):
+        Cache.of_machine()
 
 
 def test_addresses_that_cannot_be(tmp_path: Path) -> None:
@@ -130,6 +166,102 @@ def test_addresses_that_cannot_be(tmp_path: Path) -> None:
             state_of(url)
     with pytest.raises(MaskweaveError, match="no such file or folder"):
         list_files("memory://nothing/x")
+
+
+class NoCredentialsError(Exception):
+    """As botocore's."""
+
+
+@pytest.mark.parametrize("error", [PermissionError("Forbidden"), NoCredentialsError("Unable to locate credentials")])
+def test_access_that_is_denied_is_not_tried_again(error: Exception) -> None:
+    calls: list[int] = []
+
+    def call() -> None:
+        calls.append(1)
+        raise error
+
+    with pytest.raises(MaskweaveError, match="s3://b/x: access is denied .*; check the credentials"):
+        attempt("s3://b/x", call)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_access_that_a_web_server_denies(status: int) -> None:
+    class Denying(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with serving(Denying) as url, pytest.raises(MaskweaveError, match="/x: access is denied .*; check the credentials"):
+        state_of(f"{url}/x")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_web_server_that_is_busy_is_asked_again(status: int) -> None:
+    asked: list[str] = []
+
+    class Busy(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.command)
+            if len(asked) < 7:  # HEAD and GET of three attempts
+                self.send_error(status)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", "3")
+            self.end_headers()
+
+        do_GET = do_HEAD
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with serving(Busy) as url:
+        assert state_of(f"{url}/x").size == 3 and asked == ["HEAD", "GET"] * 3 + ["HEAD"]
+
+
+def test_a_full_disk_is_not_tried_again(memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fs: object, path: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(remote, "ATTEMPTS", 1)
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", full)
+    cache = Cache(tmp_path / "c", 5000)
+    with pytest.raises(FullDisk, match="while reading memory://data/a.bin into the cache; .* set MASKWEAVE_CACHE"):
+        cache.fetch(f"{memory}/a.bin", "1")
+    assert not files(cache)
+
+
+def test_pauses_grow_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.5)
+    monkeypatch.setattr(remote.time, "sleep", pauses.append)
+    monkeypatch.setattr(remote._random, "uniform", lambda low, high: low + high)
+    with pytest.raises(MaskweaveError, match="s3://b/x: cannot be reached, in 8 attempts .ZeroDivisionError"):
+        attempt("s3://b/x", lambda: 1 // 0)
+    assert pauses == [1.0, 2, 4, 8, 16, 32, 40], "twice those for a factor of 1"
+
+
+def test_a_file_that_arrives_in_part_is_asked_for_again(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every file system notices by itself that a connection ended early."""
+    asked: list[str] = []
+
+    def cut_off(fs: object, path: str, target: str) -> None:
+        asked.append(path)
+        Path(target).write_bytes(bytes([5]) * (1000 if len(asked) == 3 else 500))
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", cut_off)
+    cache = Cache(tmp_path / "c", 5000)
+    assert cache.fetch(f"{memory}/a.bin", "1").read_bytes() == bytes([5]) * 1000 and len(asked) == 3
+    monkeypatch.setattr(remote, "ATTEMPTS", 2)
+    with pytest.raises(MaskweaveError, match="b.bin: cannot be reached, in 2 attempts .*read 500 of 2,000 bytes"):
+        cache.fetch(f"{memory}/b.bin", "1")
+    assert files(cache) == {"a.bin": 1000}, "nothing of the other is left"
 
 
 def test_storage_that_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +326,32 @@ def test_tokens_that_were_made_again_are_read_again(name: str, tmp_path: Path) -
         assert same(after, batches(root)[0]) and not same(after, before)
 
 
+@pytest.mark.parametrize("damage", ["cut off", "of another length"])
+def test_a_damaged_shard_is_named_by_its_url_and_read_again_when_it_is_repaired(damage: str, tmp_path: Path) -> None:
+    root = write_tokens(tmp_path / "tokens")
+    shard, indices = root / "codes" / "shard-00003.safetensors", np.arange(SHARDS * SIZE)
+    whole = shard.read_bytes()
+    if damage == "cut off":
+        shard.write_bytes(whole[:-10])
+    else:
+        write_column(root, "codes", 3, random_columns(CATALOG, SIZE - 1, np.random.default_rng(0))["codes"])
+    with http_folder(root) as url:
+        with pytest.raises(MaskweaveError, match=f"^{url}/codes/shard-00003.safetensors: (contains|cannot be read)"):
+            TokenData(url, CATALOG).columns(indices)
+        shard.write_bytes(whole)
+        found, expected = (TokenData(place, CATALOG).columns(indices)["codes"].ids for place in (url, root))
+    assert np.array_equal(found, expected)
+
+
+def test_all_of_a_shard_is_asked_for_before_the_next(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(Prefetcher, "ask", lambda self, files: asked.append([url for url, _ in files]))
+    with http_folder(tokens) as url:
+        data = TokenData(url, CATALOG, 2)
+        data._prefetch(np.array([7, 0, 5, 3]))
+    assert asked == [[f"{url}/{n}/shard-0000{shard}.safetensors" for shard in (7, 0, 5, 3) for n in data.names]]
+
+
 def test_shards_are_read_ahead_and_once(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[tuple[str, str]] = []
     load = caching.download
@@ -215,13 +373,13 @@ def test_shards_are_read_ahead_and_once(tokens: Path, monkeypatch: pytest.Monkey
         assert sum(thread == "prefetch" for _, thread in fetched) > len(wanted) / 2
 
 
-def test_a_prefetcher_forgets_what_is_not_needed_any_more(memory: str, tmp_path: Path) -> None:
+def test_a_prefetcher_forgets_what_is_not_needed_and_goes_on_after_errors(memory: str, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", 10_000)
     ahead = Prefetcher(cache, threads=1)
     with caching.locked(cache.folder / "locks" / "space"):  # nothing can be written
         ahead.ask([(f"{memory}/a.bin", "1"), (f"{memory}/b.bin", "1")])
         time.sleep(0.05)
-        ahead.ask([(f"{memory}/inner/c.bin", "1"), (f"{memory}/gone.bin", "1")])
+        ahead.ask([(f"{memory}/gone.bin", "1"), (f"{memory}/inner/c.bin", "1")])
     for _ in range(100):
         time.sleep(0.02)
         if "c.bin" in files(cache):

@@ -96,6 +96,23 @@ def leftovers(out: Path) -> list[str]:
     return [str(path) for path in out.rglob(".*")]
 
 
+def test_the_samples_to_read_are_not_listed(made, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of a billion numbers takes 36 GB."""
+    asked: list[Any] = []
+
+    def stop(source: Any, indices: Any, *options: Any) -> Any:
+        asked.append(indices)
+        raise MaskweaveError("enough")
+
+    monkeypatch.setattr(tokenizing, "read", stop)
+    catalog, parts = made
+    with pytest.raises(MaskweaveError, match="enough"):
+        tokenize(Samples(), catalog, parts, tmp_path, shard_size=SHARD, part=JobPart(1, 2))
+    expected = [*range(50, 100), *range(150, 200)]
+    assert list(asked[0]) == expected == list(asked[0]) and len(asked[0]) == 100
+    assert not isinstance(asked[0], (list, tuple, np.ndarray))
+
+
 def test_what_is_written_is_what_the_tokenizers_give(made, tmp_path) -> None:
     catalog, parts = made
     source = Samples()

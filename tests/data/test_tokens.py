@@ -13,6 +13,7 @@ import torch
 from tiny_catalog import random_columns, same, tiny
 from torch.utils.data import DataLoader
 
+from maskweave import system
 from maskweave.data import token_store
 from maskweave.data.batches import ValueBatches
 from maskweave.data.columns import Column, StoredRows
@@ -122,24 +123,33 @@ def test_few_files_of_all_stores_stay_open(written, monkeypatch: pytest.MonkeyPa
         assert 0 < sum(len(store._open) for store in stores) <= 7
 
 
+def test_what_was_used_last_stays_open(written, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, catalog, _ = written
+    monkeypatch.setattr(token_store, "MOST_OPEN", 2 * len(catalog))  # those of two shards
+    monkeypatch.setattr(token_store, "_stores", WeakSet())
+    data = TokenData(root, catalog)
+    for first_of_shard in (0, 7, 0, 12):
+        data.columns(np.array([first_of_shard]))
+    assert {shard for _, shard in data._open} == {0, 2}
+
+
 def test_rows_are_read_only_where_they_are_drawn(written, monkeypatch: pytest.MonkeyPatch) -> None:
     root, catalog, _ = written
     read, drawn = [], []
-    found = StoredRows.__getitem__
+    read_into = system.read_into
 
-    def counted(self: StoredRows, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        read.append(len(at[0]))
-        return found(self, at)
+    def counted(file: int, content: memoryview, offset: int) -> int:
+        read.append(len(content))
+        return read_into(file, content, offset)
 
-    def refused(self: StoredRows, *args: object, **named: object) -> np.ndarray:
-        raise AssertionError("reads all rows")
-
-    monkeypatch.setattr(StoredRows, "__getitem__", counted)
-    monkeypatch.setattr(StoredRows, "__array__", refused)
-    batches = TokenBatches(TokenData(root, catalog), MaskSampler(catalog, MaskingConfig(6, 6)), 4, seed=3)
+    monkeypatch.setattr(system, "read_into", counted)
+    data = TokenData(root, catalog)
+    stored = data.columns(np.array([0]))
+    batches = TokenBatches(data, MaskSampler(catalog, MaskingConfig(6, 6)), 4, seed=3)
     for i in range(8):
-        drawn += [len(rows) for rows in batches[i].rows.values()]
-    assert read == drawn and 0 < sum(read) < 8 * 4 * 6
+        for name, rows in batches[i].rows.items():
+            drawn.append(rows.numel() * stored[name].rows.dtype.itemsize)
+    assert sum(read) == sum(drawn) and len(drawn) > 8, "bytes"
 
 
 def test_a_shard_that_is_cut_off_while_it_is_open_is_named(written) -> None:

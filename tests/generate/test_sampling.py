@@ -87,6 +87,13 @@ def test_what_is_cut_is_never_drawn() -> None:
     assert set(sample(logits.expand(n, 4), gumbel((n, 4)), 1.0, top_p=1e-9).tolist()) == {0}
 
 
+def test_sampling_does_not_wait_for_another_device() -> None:
+    """On the meta device there is nothing to wait for, and whoever does gets an error."""
+    logits = torch.empty(5, 4 * sampling.FIRST, device="meta")
+    assert sample(logits, logits, 0.7, top_k=50, top_p=0.9).shape == (5,)
+    assert confidence(logits, logits.argmax(-1)).shape == (5,)
+
+
 def test_half_precision_logits() -> None:
     logits = torch.randn(5, 30_000, generator=torch.Generator().manual_seed(0)).bfloat16() * 20
     found = confidence(logits, sample(logits, gumbel((5, 30_000)), 1.0, top_p=0.9))

@@ -409,13 +409,21 @@ def test_one_modality_has_any_number_of_inputs_and_the_others_fill_the_budget() 
     of_second = np.mean([127 * 196 / 696, 64.5, 63.5 * 196 / 197])
     assert drawn[:, 1].mean() == pytest.approx(of_second, rel=0.02)
     assert 1 / 3 < (drawn[:, 0] == 1).mean() < 0.5
+    counts = np.bincount(drawn[:, 2], minlength=129)
+    assert counts[[0, 128]].sum() < 0.02 * B and counts[40:90].min() > 0, "any number, not all or nothing"
 
 
-@pytest.mark.parametrize(("beta", "mean"), [((0.1, 1.0), 0.1 / 1.1), ((2.0, 2.0), 0.5)])
-def test_numbers_of_targets_have_the_betas_mean(beta, mean) -> None:
+@pytest.mark.parametrize(
+    ("beta", "mean", "std"), [((0.1, 1.0), 0.1 / 1.1, (0.1 / 1.1**2 / 2.1) ** 0.5), ((2.0, 2.0), 0.5, 0.05**0.5)]
+)
+def test_numbers_of_targets_have_the_betas_mean_and_spread(beta, mean, std) -> None:
     numbers = target_numbers(beta, 1000, SampleRandom.at(0, np.arange(20_000)))
     assert numbers.min() >= 1 and numbers.max() <= 1000
-    assert numbers.mean() == pytest.approx(1000 * mean, rel=0.05)
+    assert numbers.mean() == pytest.approx(1000 * mean, rel=0.05) and numbers.std() == pytest.approx(
+        1000 * std, rel=0.05
+    )
+    if beta == (0.1, 1.0):
+        assert (numbers == 1).mean() == pytest.approx(0.001**0.1, abs=0.02), "half of the samples have one target"
 
 
 def test_uniform_masking_fills_the_budget_where_lengths_differ() -> None:
@@ -427,3 +435,13 @@ def test_uniform_masking_fills_the_budget_where_lengths_differ() -> None:
         batch = MaskSampler(catalog, masking)(columns, SampleRandom.at(0, np.arange(500)))
         filled[allocation] = (batch.inputs.modality > 0).sum(1).numpy() / 16
     assert (filled["uniform"] == 1).all() and filled["dirichlet"].mean() < 0.95
+
+
+@pytest.mark.parametrize(("beta", "expected"), [((1e6, 1.0), 8), ((1.0, 1e6), 1)])
+def test_numbers_of_targets_come_from_the_beta_distribution(beta, expected) -> None:
+    """They are filled with tokens that are not inputs, of which there are enough."""
+    catalog = tiny().subset(["codes", "spectrum"])
+    columns = random_columns(catalog, 200, np.random.default_rng(0))
+    masking = MaskingConfig(8, 8, allocation="uniform", target_beta=beta)
+    batch = MaskSampler(catalog, masking)(columns, SampleRandom.at(0, np.arange(200)))
+    assert ((batch.targets.modality > 0).sum(1) == expected).all()

@@ -9,6 +9,7 @@ recently used files are removed for new ones. A file that is removed while it is
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -46,6 +47,8 @@ class Cache:
         try:
             for part in ("files", "locks"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
+                if not os.access(folder / part, os.W_OK):
+                    raise OSError(errno.EACCES, "not writable")
         except OSError as error:
             raise MaskweaveError(
                 f"{folder}: cannot be used as cache ({error.strerror}); set {FOLDER_SETTING} to another folder"
@@ -69,14 +72,22 @@ class Cache:
         return cls(Path(folder).expanduser(), int(size * 1e9))
 
     def use(self, url: str, version: str, read: Callable[[Path], T]) -> T:
-        """Returns what `read` makes of a file's local copy. If another process removes the copy first, it is fetched again."""
+        """Returns what `read` makes of a file's local copy. If another process removes the copy first, it is fetched again.
+
+        Raises:
+            MaskweaveError: the errors of `fetch`; those of `read` name the URL, and the copy is removed, so that a repaired file is fetched.
+        """
         for _ in range(LOOKS):
             path = self.fetch(url, version)
             try:
                 return read(path)
-            except (OSError, MaskweaveError):
+            except OSError:
                 if path.exists():
                     raise
+            except MaskweaveError as error:
+                if path.exists():
+                    remove(path)
+                    raise type(error)(str(error).replace(str(path), url)) from error
         raise MaskweaveError(
             f"{url}: was removed from {self.folder} {LOOKS} times before it could be read: the cache is too small for what is in use; "
             f"raise {SIZE_SETTING}, now {self.limit / 1e9:g}, or lower data.shuffle_window"
@@ -105,7 +116,8 @@ class Cache:
                 try:
                     download(url, partial, size)
                     system.make_file_durable(partial)
-                    system.rename(partial, target)
+                    with locked(self.folder / "locks" / "space"):  # or who counts at this moment would see neither name
+                        system.rename(partial, target)
                 finally:
                     remove(partial)
         return target
@@ -130,7 +142,7 @@ class Cache:
         """Remove files until one of a size fits. The lock of that file's name is held, so partial files of this name are abandoned."""
         total, used = size, []
         for entry in os.scandir(self.folder / "files"):
-            with contextlib.suppress(FileNotFoundError):  # it has just become complete
+            with contextlib.suppress(FileNotFoundError):  # it has just been removed
                 status = entry.stat()
                 if not entry.name.endswith(".partial"):
                     used.append((status.st_mtime_ns, entry.path, status.st_size))

@@ -16,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any, TypeVar
+from urllib.parse import unquote
 
 from maskweave import system
 from maskweave.data.cache import SIZE_SETTING, THREADS, Cache, Prefetcher, locked
-from maskweave.data.remote import RemoteState, download, is_remote, list_files
+from maskweave.data.remote import RemoteState, download, is_remote, is_web, join, list_files
 from maskweave.errors import MaskweaveError
 from maskweave.files import short_name, stamp, write_aside
 
@@ -55,7 +56,7 @@ class Mirror:
         if tar != self._current:
             self._current = tar
             self._prefetch(tar)
-        return self.cache.use(f"{self.url}/{name}", self.tars[name], read)
+        return self.cache.use(join(self.url, name), self.tars[name], read)
 
     def _prefetch(self, tar: str) -> None:
         """Read the next tars, of all modalities."""
@@ -65,7 +66,7 @@ class Mirror:
             self._prefetcher = (os.getpid(), prefetcher)
         following = set(self._order[(at := self._order.index(tar) + 1) : at + AHEAD])
         names = [name for name in self.tars if name.rpartition("/")[2] in following] if following else []
-        prefetcher.ask([(f"{self.url}/{name}", self.tars[name]) for name in names])
+        prefetcher.ask([(join(self.url, name), self.tars[name]) for name in names])
 
 
 _mirrors: dict[Path, Mirror] = {}
@@ -100,6 +101,7 @@ def local_place(place: str, wanted: Sequence[str] = ("*",)) -> str:
     files = list_files(place)
     if list(files) == [""]:  # a single file
         place, _, name = place.rpartition("/")
+        name = unquote(name) if is_web(place) else name
         files = {name: files[""]}
     else:
         name = ""
@@ -173,7 +175,7 @@ def _copy(url: str, files: dict[str, RemoteState], folder: Path, inner: str, cac
                 changed = int(hashlib.sha256(state.version.encode()).hexdigest()[:7], 16)
                 os.utime(path, (changed, changed))
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda n: download(f"{url.rstrip('/')}/{n}", aside / inner / n, files[n].size), copied))
+            list(pool.map(lambda n: download(join(url, n), aside / inner / n, files[n].size), copied))
 
 
 def _make_room(cache: Cache, size: int) -> None:

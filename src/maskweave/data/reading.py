@@ -1,5 +1,6 @@
 """Reading many samples in order, optionally in worker processes. Bad samples are returned with their error, not raised."""
 
+import itertools
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +50,20 @@ class _Safe(Dataset[Read]):
         return Read(self.source.key(i), sample, "", notes.dropped, notes.remarks)
 
 
-def read(source: Source, indices: Sequence[int], workers: int = 0, bad: OnBad = "part") -> Iterator[Read]:
+class Joined:
+    """The numbers of ranges, one range after another. They are not listed: there may be billions."""
+
+    def __init__(self, ranges: Sequence[range]):
+        self.ranges = ranges
+
+    def __len__(self) -> int:
+        return sum(map(len, self.ranges))
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.chain.from_iterable(self.ranges)
+
+
+def read(source: Source, indices: Sequence[int] | Joined, workers: int = 0, bad: OnBad = "part") -> Iterator[Read]:
     """Yield the samples `indices` in order.
 
     Args:
@@ -83,7 +97,7 @@ def read_chunks(source: Source, size: int, workers: int = 0, part: JobPart = WHO
         workers: as for `read`.
     """
     chunks = [range(start, min(start + size, len(source))) for start in part.mine(range(0, len(source), size))]
-    stream = read(source, [i for chunk in chunks for i in chunk], workers)
+    stream = read(source, Joined(chunks), workers)
     for chunk in chunks:
         yield [(i, next(stream)) for i in chunk]
 

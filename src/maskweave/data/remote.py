@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote, unquote
 
 from maskweave.errors import FullDisk, MaskweaveError, shown
 
@@ -42,6 +43,8 @@ VERSION_KEYS = (
     "blob_id",
 )
 """Keys of a file system's facts about a file that change with its content."""
+CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "RefreshError")
+"""Names of the errors of botocore and google-auth for missing or refused credentials, which do not pass."""
 READ_ONLY = ("http", "https", "hf")
 """Schemes that files are only read from."""
 UNFINISHED = ".unfinished.json"
@@ -69,6 +72,16 @@ def is_remote(place: str | os.PathLike[str]) -> bool:
     return isinstance(place, str) and SCHEME.match(place) is not None
 
 
+def join(url: str, name: str) -> str:
+    """Returns the URL of a file by its path relative to a URL; that of the path "" is the URL itself."""
+    return f"{url.rstrip('/')}/{quote(name) if is_web(url) else name}".rstrip("/")
+
+
+def is_web(url: str) -> bool:
+    """Whether characters other than letters and digits are quoted in this URL, as `%20`."""
+    return url.partition("://")[0] in ("http", "https")
+
+
 def state_of(url: str) -> RemoteState:
     """Returns the size and version of a file.
 
@@ -93,9 +106,7 @@ def list_files(url: str) -> dict[str, RemoteState]:
     files.pop(MANIFEST, None)
     unknown = [name for name, state in files.items() if state.size is None]  # HTTP lists have names only
     with ThreadPoolExecutor(THREADS) as pool:
-        files.update(
-            zip(unknown, pool.map(lambda name: state_of(f"{url.rstrip('/')}/{name}".rstrip("/")), unknown), strict=True)
-        )
+        files.update(zip(unknown, pool.map(lambda name: state_of(join(url, name)), unknown), strict=True))
     return files
 
 
@@ -106,7 +117,7 @@ def find_files(url: str) -> dict[str, RemoteState]:
         fs, path = _open(url)
         fs.invalidate_cache()
         found = {name: facts for name, facts in fs.find(path, detail=True).items() if facts.get("type") != "directory"}
-        relative = {_relative(name, path): _state(facts) for name, facts in found.items()}
+        relative = {_relative(name, path, url): _state(facts) for name, facts in found.items()}
         return {name: relative[name] for name in sorted(relative)}
 
     return attempt(url, find)
@@ -204,14 +215,23 @@ def attempt(url: str, call: Callable[[], T]) -> T:
         except MaskweaveError:
             raise
         except FileNotFoundError as error:
+            if getattr(error.__cause__, "status", None) in (
+                401,
+                403,
+            ):  # over HTTP, fsspec reports this as a missing file
+                raise _is_denied(url, error.__cause__) from error
             if not _is_passing(error.__cause__):
                 raise NoSuchFile(f"{url}: no such file; check the address") from error
             reason = _reason(error.__cause__)
         except PermissionError as error:
-            raise MaskweaveError(f"{url}: access is denied ({_reason(error)}); check the credentials") from error
+            raise _is_denied(url, error) from error
         except Exception as error:  # each file system has its own kinds of errors
+            if type(error).__name__ in CREDENTIALS:
+                raise _is_denied(url, error) from error
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise FullDisk(f"no space left while reading {url} into the cache; free some space") from error
+                raise FullDisk(
+                    f"no space left while reading {url} into the cache; free some space, or set MASKWEAVE_CACHE to a folder with more"
+                ) from error
             reason = _reason(error)
     raise MaskweaveError(
         f"{url}: cannot be reached, in {ATTEMPTS} attempts ({reason}); check the network and the address, then run the same command again"
@@ -227,7 +247,7 @@ def _open(url: str) -> tuple[Any, str]:
         raise MaskweaveError(f"{url}: expected a plain URL such as s3://bucket/folder, or a path of this machine")
     try:
         options: dict[str, Any] = {}
-        if scheme in ("http", "https") and "client_kwargs" not in fsspec.config.conf.get(scheme, {}):
+        if is_web(url) and "client_kwargs" not in fsspec.config.conf.get(scheme, {}):
             import aiohttp
 
             options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, connect=STALL, sock_read=STALL)}
@@ -261,9 +281,14 @@ def _is_passing(cause: BaseException | None) -> bool:
     return failed and (status is None or status == 429 or status >= 500)
 
 
-def _relative(name: str, path: str) -> str:
+def _is_denied(url: str, error: BaseException | None) -> MaskweaveError:
+    return MaskweaveError(f"{url}: access is denied ({_reason(error)}); check the credentials")
+
+
+def _relative(name: str, path: str, url: str) -> str:
     inner = name.removeprefix(path.rstrip("/")).lstrip("/")
-    if any(part in ("..", ".") for part in inner.split("/")) or "\\" in inner:
+    inner = unquote(inner).lstrip("/") if is_web(url) else inner
+    if any(part in ("..", ".") for part in inner.split("/")) or "\\" in inner or "\0" in inner:
         raise MaskweaveError(f"{name}: leads out of its folder; rename it")
     return inner
 

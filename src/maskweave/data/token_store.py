@@ -148,13 +148,10 @@ class TokenData:
         """The mapped arrays of a shard, and its `RowFile` if it has rows."""
         key = (name, shard)
         if key not in self._open:
-            file = f"{name}/{shard_name(shard)}.safetensors"
-            shard_file = self.folder.use(file, _OpenShard)
-            found, expected = len(shard_file.arrays["present"]), int(self.starts[shard + 1] - self.starts[shard])
-            if found != expected:
-                raise MaskweaveError(
-                    f"{self.folder.where(file)}: contains {found} samples, expected {expected}; tokenize again"
-                )
+            samples = int(self.starts[shard + 1] - self.starts[shard])
+            shard_file = self.folder.use(
+                f"{name}/{shard_name(shard)}.safetensors", lambda path: _OpenShard(path, samples)
+            )
             if sum(len(store._open) for store in _stores) >= MOST_OPEN:
                 max(_stores, key=lambda store: len(store._open))._open.popitem(last=False)
             self._open[key] = shard_file
@@ -240,11 +237,17 @@ def _taken(arrays: Sequence[np.ndarray], part_of: np.ndarray, row: np.ndarray) -
 
 
 class _OpenShard:
-    """The file of one modality of a shard: its mapped arrays, whose pages are read on access, and its `RowFile` if it has rows."""
+    """The file of one modality of a shard: its mapped arrays, whose pages are read on access, and its `RowFile` if it has rows.
 
-    def __init__(self, path: Path):
+    Raises:
+        MaskweaveError: it is damaged, or does not have so many samples.
+    """
+
+    def __init__(self, path: Path, samples: int):
         with open_file(path, mapped=True) as file:
             self.arrays: dict[str, Any] = {field: file.get_tensor(field).numpy() for field in file.keys()}  # noqa: SIM118
+        if (found := len(self.arrays["present"])) != samples:
+            raise MaskweaveError(f"{path}: contains {found} samples, expected {samples}; tokenize again")
         self.path, self.size = path, path.stat().st_size
         if "rows" in self.arrays:
             rows = self.arrays["rows"]

@@ -14,7 +14,7 @@ Generators = Sequence[np.random.Generator]
 """One per sample, so that a sample's result does not depend on its neighbors in the batch."""
 
 FIRST = 256
-"""Number of likeliest tokens among which top-p searches first: sorting the complete vocabulary takes as long as the model."""
+"""Number of likeliest tokens among which top-p searches first on a CPU: sorting the complete vocabulary takes as long as the model."""
 
 
 def sample(
@@ -71,7 +71,8 @@ def keep_likely(logits_nV: Tensor, top_k: int, top_p: float) -> Tensor:
         least = logits_nV.topk(top_k, dim=-1).values[:, -1:]
         logits_nV = logits_nV.masked_fill(logits_nV < least, -torch.inf)
     if top_p < 1:
-        logits_nV = logits_nV.masked_fill(~_nucleus(F.softmax(logits_nV, dim=-1), top_p, FIRST), -torch.inf)
+        first = FIRST if logits_nV.device.type == "cpu" else logits_nV.shape[-1]  # so that the host need not wait
+        logits_nV = logits_nV.masked_fill(~_nucleus(F.softmax(logits_nV, dim=-1), top_p, first), -torch.inf)
     return logits_nV
 
 

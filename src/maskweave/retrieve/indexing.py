@@ -29,7 +29,7 @@ from maskweave.data.error_budget import (
     read_faults,
     write_faults,
 )
-from maskweave.data.reading import Read, read
+from maskweave.data.reading import Joined, Read, read
 from maskweave.data.source import Source
 from maskweave.data.token_store import shard_name
 from maskweave.errors import BadSample, MaskweaveError
@@ -124,7 +124,7 @@ def make_index(
         for path in folder.glob("*.faiss") if todo else ():  # they are of the old vectors
             remove(path)
         sizes = {s: min((s + 1) * shard_size, len(source)) - s * shard_size for s in mine}
-        indices = [i for s in todo for i in range(s * shard_size, s * shard_size + sizes[s])]
+        indices = Joined([range(s * shard_size, s * shard_size + sizes[s]) for s in todo])
         stream = zip(indices, read(source, indices, workers), strict=True)
         total = sum(sizes.values())
         counted: dict[int, _Counted] = {}
