@@ -11,6 +11,7 @@ import split_training
 import torch
 from stub_training import Linear, StubBatches
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskweave.data.batches import ValueBatch
 from maskweave.errors import MaskweaveError
@@ -278,6 +279,28 @@ def test_what_selective_keeps_is_counted() -> None:
         with checkpoint_activations(product := Product(), mode):
             found[mode] = training_costs(product, torch.ones(10, 8), keeps=is_kept if mode == "selective" else None)[1]
     assert found == {"none": 4 * 10 * (8 + 16 + 16), "selective": 4 * 10 * (8 + 16), "full": 4 * 10 * 8}
+
+
+class Computed(TorchDispatchMode):
+    """Counts the operators that are computed: those that `selective` keeps, and one of the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = self.activations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.kept += is_kept(func)
+        self.activations += func is torch.ops.aten.silu.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_selective_computes_again_what_is_cheap() -> None:
+    found = {}
+    for mode in ("none", "selective", "full"):
+        with Computed() as found[mode]:
+            gradients(stack := Stack(), checkpoint_activations(stack, mode))
+    assert [one.activations for one in found.values()] == [3, 6, 6], "of each block, and again"
+    assert 0 < found["none"].kept == found["selective"].kept < found["full"].kept, "no product and no attention"
 
 
 @pytest.mark.slow
