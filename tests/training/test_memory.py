@@ -10,7 +10,8 @@ import pytest
 import split_training
 import torch
 from stub_training import Linear, StubBatches
-from torch import nn
+from torch import distributed, nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskweave.data.batches import ValueBatch
@@ -23,6 +24,7 @@ from maskweave.objectives.tokenizer import TokenizerObjective
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.training import parallel, preparing
 from maskweave.training.blocks import blocks_of, checkpoint_activations, is_kept
+from maskweave.training.checkpoints import model_tensors
 from maskweave.training.distributed import DistContext, connect
 from maskweave.training.hardware import compile_blocks
 from maskweave.training.loop import fit
@@ -40,6 +42,7 @@ from maskweave.training.parallel import devices_of
 from maskweave.training.preparing import prepare
 from maskweave.training.recipe import TokenizersSettings
 from maskweave.training.settings import TrainSettings
+from maskweave.training.shares import first_row, number_of_share
 from maskweave.values.image import Image
 
 NEEDS = Needs(1000, 100, 50, False, {"none": 8000.0, "selective": 4000.0, "full": 1000.0})
@@ -311,3 +314,18 @@ def test_checkpointed_blocks_are_compiled(mode: str) -> None:
     compile_blocks(less)
     for a, b in zip(gradients(less, checkpoint_activations(less, mode)), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("shards", "row", "writes"), [(4, 12, 3), (2, 8, None)])
+def test_hybrid_divides_among_the_processes_of_a_machine(shards: int, row: int, writes: int | None) -> None:
+    """As the last of four processes, on two machines with two shards, which has what the second one writes. Its messages are not sent. Always as the
+    same one, because torch remembers its place."""
+    distributed.init_process_group("fake", rank=3, world_size=4, store=FakeStore())
+    try:
+        divided = parallel.shard(Stack(), DistContext(3, 4, torch.device("cpu")), shards, TrainSettings())
+        tensors = model_tensors(divided)
+        found = {(first_row(t), *t.to_local().shape) for t in tensors.values() if t.shape == (16, 16)}  # type: ignore[arg-type]
+        assert found == {(row, 16 // shards, 16)}
+        assert number_of_share(tensors, is_main=False) == (writes, shards)
+    finally:
+        distributed.destroy_process_group()
