@@ -264,6 +264,10 @@ def test_less_is_kept() -> None:
     blocks = [sum(p.numel() for p in block.parameters()) for block in blocks_of(objective)]
     assert (len(blocks), needs.largest_block) == (2, max(blocks))
     assert needs.outside == needs.parameters - sum(blocks) > 0
+    with checkpoint_activations(objective, "full"):
+        less = training_costs(objective, batch, objective.count(batch)).activations  # type: ignore[operator]
+    one_block = (costs.activations - less) / 2
+    assert kept["full"] == pytest.approx(2 * (less + one_block)), "one block at a time has all of its own again"
 
 
 def test_what_selective_keeps_is_counted() -> None:
