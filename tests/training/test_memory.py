@@ -333,3 +333,14 @@ def test_hybrid_divides_among_the_processes_of_a_machine(shards: int, row: int, 
         assert number_of_share(tensors, is_main=False) == (writes, shards)
     finally:
         distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("device", "kind", "searches"), [("cuda", "mod", False), ("cuda", "seldom", True)])
+def test_ddp_searches_the_graph_where_unused_parameters_are_not_known(
+    device: str, kind: str, searches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(parallel, "DistributedDataParallel", lambda _, **options: found.update(options))
+    parallel.wrap(split_training.build(kind, 4)[0], DistContext(0, 2, torch.device(device, 0)))
+    assert found["find_unused_parameters"] == searches and found["device_ids"] == [0]
+    assert found["broadcast_buffers"] is False, "no message besides the gradients"
