@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from job_parts import check_parts
+from jsonargparse import Namespace
 from small_bundle import m3ae_bundle, save
 
 from maskweave.cli.main import main
+from maskweave.cli.shared import part_of
 from maskweave.errors import MaskweaveError
 from maskweave.ranks import WHOLE, JobPart
 
@@ -67,3 +69,11 @@ def test_parts_of_data_features(check: Check, tmp_path: Path) -> None:
         return ["data", "features", write_recipe(tmp_path / folder.name, "features", f", sidecar: {folder}"), *options]
 
     assert check(command) == {"global"}
+
+
+def test_launched_processes_have_their_parts_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a part typed in addition, shards would be done by none of them."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert part_of(Namespace(part=None)) == WHOLE
+    with pytest.raises(MaskweaveError, match="--part is for processes that are not connected, .* remove it"):
+        part_of(Namespace(part="0/2"))
