@@ -1,5 +1,6 @@
 """The commands, from a recipe to a report and to files, on a tiny run; and what is left when they are stopped or killed."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -33,6 +35,7 @@ from maskweave.masking.fourm import MaskingConfig, Mixture
 from maskweave.masking.m3ae import MaskRatio
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.synthetic.scenes import Scenes
+from maskweave.training import launch
 from maskweave.training.metrics import read_metrics
 from maskweave.training.recipe import PATHS, Recipe, load_recipe
 from maskweave.transfer.recipe import TransferRecipe, load_transfer
@@ -420,6 +423,22 @@ def test_help_names_every_argument(name: str, capsys: pytest.CaptureFixture[str]
     options = [option for action in parser._actions for option in action.option_strings[-1:] or [str(action.metavar)]]
     assert len(options) > (name != "doctor"), "doctor has no options but --help"
     assert [option for option in options if option not in said] == []
+
+
+@pytest.mark.parametrize(("name", "rank"), [("generate", 0), ("generate", 1), ("run", 0), ("run", 1)])
+def test_help_under_a_launcher_is_shown_once_and_ends_all(
+    name: str, rank: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where only the first process has something to do."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", str(rank))
+    left: list[int] = []
+    monkeypatch.setattr(launch, "launched", lambda: None)
+    monkeypatch.setattr(launch, "leave", lambda: left.append(rank))
+    with warnings.catch_warnings(), contextlib.suppress(SystemExit):
+        main([name, "--help"])
+    assert left == [rank], "it waits for the others, which wait for it"
+    assert ("usage: maskweave" in capsys.readouterr().out) == (rank == 0)
 
 
 def test_every_key_of_a_recipe_is_explained() -> None:

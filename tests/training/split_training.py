@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from stub_training import Linear, StubBatch, StubBatches
 from tiny_catalog import random_columns, tiny
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from maskweave.config import build as build_settings
 from maskweave.data.columns import Column
@@ -31,7 +32,7 @@ from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.objectives.contrastive import ContrastiveObjective
 from maskweave.objectives.fourm import FourMObjective
 from maskweave.objectives.m3ae import M3AEObjective
-from maskweave.training import checkpoint_files, preparing
+from maskweave.training import checkpoint_files, parallel, preparing
 from maskweave.training.checkpoints import State
 from maskweave.training.distributed import connect, leave
 from maskweave.training.loop import fit
@@ -112,6 +113,13 @@ def build(kind: str, batch_size: int, shuffle: bool = True) -> tuple[nn.Module, 
     return FourMObjective(model, "token" if kind == "token" else "mod", budgets={"inputs": 12, "targets": 12}), batches  # type: ignore[arg-type]
 
 
+class Unsearched(DistributedDataParallel):
+    """Does not search the graph for unused parameters, on a CPU either."""
+
+    def __init__(self, *arguments: Any, find_unused_parameters: bool, **options: Any):
+        super().__init__(*arguments, find_unused_parameters=False, **options)
+
+
 def die_in_checkpoint(rank: int, file: int) -> None:
     """From now on, a process is killed when it has written so many files of checkpoints."""
     written = []
@@ -168,6 +176,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for arguments in json.loads(sys.argv[1]):
         os.environ["LOCAL_WORLD_SIZE"] = str(arguments.pop("per_machine", os.environ["LOCAL_WORLD_SIZE"]))
+        parallel.DistributedDataParallel = Unsearched if arguments.pop("as_on_gpu", False) else DistributedDataParallel  # type: ignore[misc,attr-defined]
         if "dies" in arguments:
             die_in_checkpoint(*arguments.pop("dies"))
         train(**arguments)

@@ -1,7 +1,10 @@
 """Checkpoints survive full disks and half-written files, and refuse models they do not fit."""
 
 import errno
+import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -9,14 +12,17 @@ import torch
 from leftovers import left_aside
 from safetensors import SafetensorError
 from stub_training import BASE, Linear, StubBatches, train
+from timeless import numbers
 from torch import nn
 
 from maskweave.errors import FullDisk, MaskweaveError
 from maskweave.nn.weights import load_tensors
 from maskweave.training import checkpoints
-from maskweave.training.checkpoint_files import latest
+from maskweave.training.checkpoint_files import Writing, latest
+from maskweave.training.distributed import DistContext
 from maskweave.training.loop import fit
 from maskweave.training.settings import TrainSettings
+from maskweave.training.shares import Share
 
 SETTINGS = TrainSettings(**{**BASE, "steps": 20, "accumulate": 1})
 
@@ -123,3 +129,68 @@ def test_nothing_is_pickled(tmp_path: Path) -> None:
     train(tmp_path, steps=10)
     kinds = {path.suffix for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()}
     assert kinds == {".safetensors", ".json"}
+
+
+def test_an_asynchronous_checkpoint_has_the_weights_of_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "at_once", steps=20)
+    write = Writing._write
+
+    def late(writing: Writing, files: Any) -> None:
+        time.sleep(0.3)  # the training goes on
+        write(writing, files)
+
+    monkeypatch.setattr(Writing, "_write", late)
+    train(tmp_path / "late", steps=20, async_checkpoints=True)
+    files = [path.relative_to(tmp_path / "late") for path in (tmp_path / "late").rglob("step-*/*.safetensors")]
+    assert len(files) == 2 * 4
+    assert all((tmp_path / "late" / file).read_bytes() == (tmp_path / "at_once" / file).read_bytes() for file in files)
+
+
+class SecondFails(DistContext):
+    """The first one of two processes, of which the second one cannot write its share."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, value if value else [True, "no space"]]
+
+
+def test_a_share_that_another_process_cannot_write_keeps_the_checkpoint_away(tmp_path: Path) -> None:
+    target = tmp_path / "checkpoints" / "step-00000010"
+    mine = {"random.safetensors": Share({"a": torch.zeros(2)}, {})}
+    writing = Writing(target, SecondFails(0, 2, torch.device("cpu")), mine, {"format": 1}, in_background=False)
+    with pytest.raises(FullDisk, match=r"no space left while writing .*step-00000010; free some space"):
+        writing.commit()
+    assert [*target.parent.iterdir()] == []
+
+
+def test_another_number_of_processes_keeps_the_metrics_between_two_logs(tmp_path: Path) -> None:
+    """The checkpoint is turned into one of two processes, of which the second one has the metrics."""
+    for name, steps in (("whole", 20), ("parts", 10)):
+        train(tmp_path / name, steps=steps, log_every=20, schedule="constant", warmup=0.0)
+    path = tmp_path / "parts" / "checkpoints" / "step-00000010" / "state.json"
+    state = json.loads(path.read_text(encoding="utf-8"))
+    (tmp_path / "parts" / "metrics.jsonl").unlink()
+    assert state["world"] == 1 and state["meters"] == [[]], "the last step is logged"
+    unlogged = tmp_path / "whole" / "checkpoints" / "step-00000010" / "state.json"
+    meter = json.loads(unlogged.read_text(encoding="utf-8"))["meters"][0]
+    state |= {"world": 2, "meters": [[], meter], "settings": {**state["settings"], "batch_size": 4}}
+    path.write_text(json.dumps(state), encoding="utf-8")
+    train(tmp_path / "parts", steps=20, log_every=20, schedule="constant", warmup=0.0)
+    whole, parts = (
+        [line for line in numbers(tmp_path / name) if line["split"] == "train"] for name in ("whole", "parts")
+    )
+    assert len(whole) == 1 and parts == whole
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_process_resumes_its_own_random_numbers(rank: int, tmp_path: Path) -> None:
+    states = {f"cpu.{r}": torch.Generator().manual_seed(50 + r).get_state() for r in range(2)}
+    safetensors.torch.save_file(states, tmp_path / "random.safetensors")
+    with torch.random.fork_rng():
+        for world, r in ((2, rank), (3, 2)):
+            checkpoints._load_generators(tmp_path, DistContext(r, world, torch.device("cpu")), step=4, seed=1)
+            found = torch.get_rng_state()
+            assert torch.equal(
+                found, states[f"cpu.{r}"] if r < 2 else torch.Generator().manual_seed(1 + 2 + 4 * 3).get_state()
+            )

@@ -14,11 +14,14 @@ from maskweave.errors import MaskweaveError
 from maskweave.models.fourm import FourM, FourMConfig
 from maskweave.nn.costs import training_costs
 from maskweave.objectives.fourm import FourMObjective
+from maskweave.training import estimate as training_estimate
 from maskweave.training import hardware
-from maskweave.training.estimate import describe_estimate, estimate
+from maskweave.training.estimate import Estimate, describe_estimate, estimate
 from maskweave.training.hardware import GPUS, gpu_named, gpu_of, peak_flops
+from maskweave.training.memory import CHECKPOINTING, Needs
 from maskweave.training.pace import largest_product
 from maskweave.training.recipe import Recipe, load_recipe
+from maskweave.training.settings import TrainSettings
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -103,6 +106,21 @@ def test_the_estimate_says_what_fits_and_what_to_do() -> None:
     assert "set train.optimizer to adamw and use several GPUs" in muon[3]
     small = describe_estimate(changed(batch_size=4, accumulate=16), catalog, "h200", 64)
     assert len(small) == 3 and "parallel ddp and activation_checkpointing none: 69.2 GB" in small[1]
+
+
+def test_time_and_costs_are_those_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1000 steps of 1024 samples, each of 1 TFLOP and 250 tokens, on 16 GPUs with 40% of 989 TFLOP/s."""
+    needs = Needs(2 * 10**9, 10**8, 10**8, False, dict.fromkeys(CHECKPOINTING, 10e9))
+    known = Estimate(parameters=2 * 10**9, flops=1e12, tokens=250.0, needs=needs)
+    monkeypatch.setattr(training_estimate, "estimate", lambda *_: known)
+    train = TrainSettings(steps=1000, batch_size=32, accumulate=2, precision="bf16", parallel="fsdp")
+    lines = describe_estimate(Recipe(train=train), tiny(), "h100", 16)
+    assert lines == [
+        "model: 2,000.0 M parameters; 1.00 TFLOP a sample of 250 tokens; 1.02 PFLOP a step of 1,024 samples (32 × accumulate 2 × 16 GPUs)",
+        "memory of a GPU with parallel fsdp and activation_checkpointing none: 4.4 GB for weights, gradients and AdamW divided among 16 GPUs, "
+        "and about 10.0 GB for activations of 32 samples in bf16, of 80 GB",
+        "16 × h100 at 40% of 989 TFLOP/s: 98,900 tokens/s and 395.6 samples/s a GPU; 0.0449 hours, 0.719 GPU hours",
+    ]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Loading batches: errors arrive as they are, and everything that goes to a GPU is page-locked."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 from tiny_catalog import random_columns, same, tiny, tiny_batch
 
 from maskweave.data.batches import ValueBatch
+from maskweave.data.reading import read
 from maskweave.errors import MaskweaveError
 from maskweave.masking.m3ae import MaskRatio, mask_columns
 from maskweave.training.distributed import connect
@@ -124,3 +126,25 @@ def test_a_worker_ends_with_its_parents_signal_alone() -> None:
         worker.wait(0.5)  # a launcher's signal, which all processes get
     worker.terminate()
     assert worker.wait(60) == 0
+
+
+class Launched:
+    """Says in which process it is read, and what that process knows of a launcher. Batches and a source."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> dict[str, str | int]:
+        return {"process": os.getpid(), "world": os.environ.get("WORLD_SIZE", "")}
+
+    def key(self, index: int) -> str:
+        return str(index)
+
+
+def test_processes_that_load_do_not_know_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = connect("cpu")
+    for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_USE_AGENT_STORE"):
+        monkeypatch.setenv(name, "2")
+    found = [*load(Launched(), range(2), 1, alone), *(one.sample for one in read(Launched(), range(2), 1))]  # type: ignore[arg-type]
+    assert len(found) == 4 and os.getpid() not in {one["process"] for one in found}
+    assert {one["world"] for one in found} == {""} and os.environ["WORLD_SIZE"] == "2"

@@ -10,7 +10,9 @@ import pytest
 import split_training
 import torch
 from stub_training import Linear, StubBatches
-from torch import nn
+from torch import distributed, nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskweave.data.batches import ValueBatch
 from maskweave.errors import MaskweaveError
@@ -22,6 +24,7 @@ from maskweave.objectives.tokenizer import TokenizerObjective
 from maskweave.tokenizers.grid import GridTokenizer
 from maskweave.training import parallel, preparing
 from maskweave.training.blocks import blocks_of, checkpoint_activations, is_kept
+from maskweave.training.checkpoints import model_tensors
 from maskweave.training.distributed import DistContext, connect
 from maskweave.training.hardware import compile_blocks
 from maskweave.training.loop import fit
@@ -39,6 +42,7 @@ from maskweave.training.parallel import devices_of
 from maskweave.training.preparing import prepare
 from maskweave.training.recipe import TokenizersSettings
 from maskweave.training.settings import TrainSettings
+from maskweave.training.shares import first_row, number_of_share
 from maskweave.values.image import Image
 
 NEEDS = Needs(1000, 100, 50, False, {"none": 8000.0, "selective": 4000.0, "full": 1000.0})
@@ -260,6 +264,10 @@ def test_less_is_kept() -> None:
     blocks = [sum(p.numel() for p in block.parameters()) for block in blocks_of(objective)]
     assert (len(blocks), needs.largest_block) == (2, max(blocks))
     assert needs.outside == needs.parameters - sum(blocks) > 0
+    with checkpoint_activations(objective, "full"):
+        less = training_costs(objective, batch, objective.count(batch)).activations  # type: ignore[operator]
+    one_block = (costs.activations - less) / 2
+    assert kept["full"] == pytest.approx(2 * (less + one_block)), "one block at a time has all of its own again"
 
 
 def test_what_selective_keeps_is_counted() -> None:
@@ -280,6 +288,28 @@ def test_what_selective_keeps_is_counted() -> None:
     assert found == {"none": 4 * 10 * (8 + 16 + 16), "selective": 4 * 10 * (8 + 16), "full": 4 * 10 * 8}
 
 
+class Computed(TorchDispatchMode):
+    """Counts the operators that are computed: those that `selective` keeps, and one of the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = self.activations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.kept += is_kept(func)
+        self.activations += func is torch.ops.aten.silu.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_selective_computes_again_what_is_cheap() -> None:
+    found = {}
+    for mode in ("none", "selective", "full"):
+        with Computed() as found[mode]:
+            gradients(stack := Stack(), checkpoint_activations(stack, mode))
+    assert [one.activations for one in found.values()] == [3, 6, 6], "of each block, and again"
+    assert 0 < found["none"].kept == found["selective"].kept < found["full"].kept, "no product and no attention"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["selective", "full"])
 def test_checkpointed_blocks_are_compiled(mode: str) -> None:
@@ -288,3 +318,29 @@ def test_checkpointed_blocks_are_compiled(mode: str) -> None:
     compile_blocks(less)
     for a, b in zip(gradients(less, checkpoint_activations(less, mode)), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("shards", "row", "writes"), [(4, 12, 3), (2, 8, None)])
+def test_hybrid_divides_among_the_processes_of_a_machine(shards: int, row: int, writes: int | None) -> None:
+    """As the last of four processes, on two machines with two shards, which has what the second one writes. Its messages are not sent. Always as the
+    same one, because torch remembers its place."""
+    distributed.init_process_group("fake", rank=3, world_size=4, store=FakeStore())
+    try:
+        divided = parallel.shard(Stack(), DistContext(3, 4, torch.device("cpu")), shards, TrainSettings())
+        tensors = model_tensors(divided)
+        found = {(first_row(t), *t.to_local().shape) for t in tensors.values() if t.shape == (16, 16)}  # type: ignore[arg-type]
+        assert found == {(row, 16 // shards, 16)}
+        assert number_of_share(tensors, is_main=False) == (writes, shards)
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("device", "kind", "searches"), [("cuda", "mod", False), ("cuda", "seldom", True)])
+def test_ddp_searches_the_graph_where_unused_parameters_are_not_known(
+    device: str, kind: str, searches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(parallel, "DistributedDataParallel", lambda _, **options: found.update(options))
+    parallel.wrap(split_training.build(kind, 4)[0], DistContext(0, 2, torch.device(device, 0)))
+    assert found["find_unused_parameters"] == searches and found["device_ids"] == [0]
+    assert found["broadcast_buffers"] is False, "no message besides the gradients"

@@ -19,6 +19,8 @@ from maskweave.training.metrics import read_metrics
 
 DECLARED = ("mod", "m3ae", "contrastive", "tied")
 """Objectives that say which parameters an update does not use, so that a divided model has the gradients of a whole one."""
+UNSEARCHED = ("mod", "contrastive")
+"""Of these, DDP must not need to search the graph for unused parameters, as it does on CPUs."""
 LEARNING = {"learning_rate": 1e-2, "clip": 1.0, "steps": 12, "checkpoint_every": 6, "validate_every": 6}
 
 
@@ -53,6 +55,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 {"folder": root / k / "divided", "kind": k, "batch_size": 2, "accumulate": 2, "parallel": "fsdp"}
                 for k in DECLARED
             ),
+            *({"folder": root / k / "unsearched", "kind": k, "batch_size": 4, "as_on_gpu": True} for k in UNSEARCHED),
             {"folder": root / "one_two", "kind": "mod", "batch_size": 4, **learning},
             {"folder": root / "two", "kind": "mod", "batch_size": 4, **learning},
             {"folder": root / "two_two", "kind": "mod", "batch_size": 4, **{**learning, "steps": 6}},
@@ -67,7 +70,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("kind", "split"),
-    [*((k, s) for k in KINDS for s in ("halves", "together")), *((k, "divided") for k in DECLARED)],
+    [
+        *((k, s) for k in KINDS for s in ("halves", "together")),
+        *((k, "divided") for k in DECLARED),
+        *((k, "unsearched") for k in UNSEARCHED),
+    ],
 )
 def test_losses_and_gradients_do_not_depend_on_the_split(root: Path, kind: str, split: str) -> None:
     lines = [read_metrics(root / kind / how) for how in ("whole", split)]

@@ -1,6 +1,7 @@
 """Reading many samples in order, optionally in worker processes. Bad samples are returned with their error, not raised."""
 
 import itertools
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from maskweave.data.mirror import Mirror, adopt, mirrors
 from maskweave.data.parts import OnBad, Remarks, noting
 from maskweave.data.source import Source
 from maskweave.errors import BadSample, LackingSample
-from maskweave.ranks import WHOLE, JobPart
+from maskweave.ranks import WHOLE, JobPart, forget_launcher
 
 
 class Read(NamedTuple):
@@ -103,7 +104,9 @@ def read_chunks(source: Source, size: int, workers: int = 0, part: JobPart = WHO
 
 
 def _prepare(parent: Mapping[Path, Mirror], worker: int) -> None:
-    """Use the main process's mirrors and one thread, and ignore Ctrl-C, which reaches the workers too: only the main process handles it."""
+    """Use the main process's mirrors and one thread, forget the launcher, whose processes a worker is none of, and ignore Ctrl-C, which reaches the workers
+    too: only the main process handles it."""
     adopt(parent)
+    forget_launcher(os.environ)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

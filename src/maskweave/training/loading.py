@@ -16,6 +16,7 @@ from maskweave.data.loader import items
 from maskweave.data.mirror import Mirror, adopt, mirrors
 from maskweave.data.order import Batches
 from maskweave.errors import MaskweaveError
+from maskweave.ranks import forget_launcher
 from maskweave.training.distributed import DistContext
 from maskweave.training.one_copy import in_one_buffer
 
@@ -73,6 +74,7 @@ def _identity(item: Any) -> Any:
 
 def _prepare(parent: Mapping[Path, Mirror], worker: int) -> None:
     adopt(parent)
+    forget_launcher(os.environ)
     _ignore_stops()
 
 
