@@ -24,6 +24,7 @@ from PIL import Image
 from timeless import numbers
 
 import maskweave
+from maskweave.cli import main as commands
 from maskweave.cli.main import COMMANDS, main
 from maskweave.cli.train import typed_recipe
 from maskweave.config import plain
@@ -439,6 +440,17 @@ def test_help_under_a_launcher_is_shown_once_and_ends_all(
         main([name, "--help"])
     assert left == [rank], "it waits for the others, which wait for it"
     assert ("usage: maskweave" in capsys.readouterr().out) == (rank == 0)
+
+
+def test_a_process_that_exits_with_an_error_does_not_wait_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as by `sys.exit` in a user's function."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    left: list[int] = []
+    monkeypatch.setattr(launch, "launched", lambda: None)
+    monkeypatch.setattr(launch, "leave", lambda: left.append(0))
+    with pytest.raises(SystemExit, match="3"), commands._launched_as_one("run"):
+        raise SystemExit(3)
+    assert left == []
 
 
 def test_every_key_of_a_recipe_is_explained() -> None:

@@ -23,7 +23,7 @@ from maskweave import system
 from maskweave.data import cache as caching
 from maskweave.data import remote
 from maskweave.data.cache import Cache, Prefetcher
-from maskweave.data.remote import attempt, is_remote, list_files, state_of
+from maskweave.data.remote import attempt, download, is_remote, list_files, state_of
 from maskweave.data.token_store import TokenData, entry_fingerprint, write_column, write_starts
 from maskweave.errors import FullDisk, MaskweaveError
 from maskweave.files import write_json
@@ -186,7 +186,7 @@ def test_access_that_is_denied_is_not_tried_again(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_access_that_a_web_server_denies(status: int) -> None:
+def test_access_that_a_web_server_denies(status: int, tmp_path: Path) -> None:
     class Denying(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_error(status)
@@ -196,8 +196,10 @@ def test_access_that_a_web_server_denies(status: int) -> None:
         def log_message(self, *args: object) -> None:
             pass
 
-    with serving(Denying) as url, pytest.raises(MaskweaveError, match="/x: access is denied .*; check the credentials"):
-        state_of(f"{url}/x")
+    with serving(Denying) as url:
+        for call in (state_of, list_files, lambda at: download(at, tmp_path / "x", None)):
+            with pytest.raises(MaskweaveError, match="/x: access is denied .*; check the credentials"):
+                call(f"{url}/x")
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -341,6 +343,20 @@ def test_a_damaged_shard_is_named_by_its_url_and_read_again_when_it_is_repaired(
         shard.write_bytes(whole)
         found, expected = (TokenData(place, CATALOG).columns(indices)["codes"].ids for place in (url, root))
     assert np.array_equal(found, expected)
+
+
+def test_a_copy_stays_where_its_file_is_not_at_fault(memory: str, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c", 5000)
+
+    def read(path: Path) -> bytes:
+        try:
+            raise OSError(errno.EMFILE, "Too many open files")
+        except OSError as error:
+            raise MaskweaveError(f"{path}: cannot be read") from error
+
+    with pytest.raises(MaskweaveError, match=f"^{memory}/a.bin: cannot be read"):
+        cache.use(f"{memory}/a.bin", "1", read)
+    assert files(cache) == {"a.bin": 1000}
 
 
 def test_all_of_a_shard_is_asked_for_before_the_next(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:

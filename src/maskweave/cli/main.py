@@ -216,8 +216,9 @@ def _launched_as_one(name: str) -> Iterator[bool]:
             launched()
             yield ranks.rank() == 0 or name in TOGETHER
             leave()
-        except SystemExit:  # of --help, for which the processes that have nothing to do wait
-            leave()
+        except SystemExit as end:
+            if not end.code:  # of --help, for which the processes that have nothing to do wait
+                leave()
             raise
         except Exception:
             fail_unexpectedly(f"maskweave {name}: ")

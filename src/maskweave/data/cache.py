@@ -86,7 +86,11 @@ class Cache:
                     raise
             except MaskweaveError as error:
                 if path.exists():
-                    remove(path)
+                    if not isinstance(
+                        error.__cause__, OSError
+                    ):  # which is not the file's fault, such as too many open files
+                        with contextlib.suppress(OSError):  # on Windows it may still be open
+                            remove(path)
                     raise type(error)(str(error).replace(str(path), url)) from error
         raise MaskweaveError(
             f"{url}: was removed from {self.folder} {LOOKS} times before it could be read: the cache is too small for what is in use; "

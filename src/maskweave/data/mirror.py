@@ -16,11 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any, TypeVar
-from urllib.parse import unquote
 
 from maskweave import system
 from maskweave.data.cache import SIZE_SETTING, THREADS, Cache, Prefetcher, locked
-from maskweave.data.remote import RemoteState, download, is_remote, is_web, join, list_files
+from maskweave.data.remote import RemoteState, download, is_remote, is_web, list_files, unquoted
 from maskweave.errors import MaskweaveError
 from maskweave.files import short_name, stamp, write_aside
 
@@ -56,7 +55,7 @@ class Mirror:
         if tar != self._current:
             self._current = tar
             self._prefetch(tar)
-        return self.cache.use(join(self.url, name), self.tars[name], read)
+        return self.cache.use(self.files[name].url, self.tars[name], read)
 
     def _prefetch(self, tar: str) -> None:
         """Read the next tars, of all modalities."""
@@ -66,7 +65,7 @@ class Mirror:
             self._prefetcher = (os.getpid(), prefetcher)
         following = set(self._order[(at := self._order.index(tar) + 1) : at + AHEAD])
         names = [name for name in self.tars if name.rpartition("/")[2] in following] if following else []
-        prefetcher.ask([(join(self.url, name), self.tars[name]) for name in names])
+        prefetcher.ask([(self.files[name].url, self.tars[name]) for name in names])
 
 
 _mirrors: dict[Path, Mirror] = {}
@@ -101,7 +100,7 @@ def local_place(place: str, wanted: Sequence[str] = ("*",)) -> str:
     files = list_files(place)
     if list(files) == [""]:  # a single file
         place, _, name = place.rpartition("/")
-        name = unquote(name) if is_web(place) else name
+        name = unquoted(name) if is_web(place) else name
         files = {name: files[""]}
     else:
         name = ""
@@ -143,7 +142,11 @@ def version(path: Path) -> list[Any]:
         OSError: there is no such file.
     """
     mirror, name = _find(path)
-    return stamp(path) if mirror is None or name not in mirror.files else [name, *mirror.files[name]]
+    return (
+        stamp(path)
+        if mirror is None or name not in mirror.files
+        else [name, mirror.files[name].size, mirror.files[name].version]
+    )
 
 
 def _find(path: Path) -> tuple[Mirror | None, str]:
@@ -175,7 +178,7 @@ def _copy(url: str, files: dict[str, RemoteState], folder: Path, inner: str, cac
                 changed = int(hashlib.sha256(state.version.encode()).hexdigest()[:7], 16)
                 os.utime(path, (changed, changed))
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda n: download(join(url, n), aside / inner / n, files[n].size), copied))
+            list(pool.map(lambda n: download(files[n].url, aside / inner / n, files[n].size), copied))
 
 
 def _make_room(cache: Cache, size: int) -> None:

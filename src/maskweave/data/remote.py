@@ -12,9 +12,9 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from maskweave.errors import FullDisk, MaskweaveError, shown
 
@@ -43,8 +43,10 @@ VERSION_KEYS = (
     "blob_id",
 )
 """Keys of a file system's facts about a file that change with its content."""
-CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "RefreshError")
-"""Names of the errors of botocore and google-auth for missing or refused credentials, which do not pass."""
+CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+"""Names of the errors of botocore and google-auth for missing credentials."""
+DENIED = (401, 403)
+"""Answers of web servers that refuse access."""
 READ_ONLY = ("http", "https", "hf")
 """Schemes that files are only read from."""
 UNFINISHED = ".unfinished.json"
@@ -65,6 +67,7 @@ class RemoteState(NamedTuple):
     """Bytes; None if the server does not say."""
     version: str
     """Changes with the file's content, as far as the storage says."""
+    url: str
 
 
 def is_remote(place: str | os.PathLike[str]) -> bool:
@@ -72,14 +75,14 @@ def is_remote(place: str | os.PathLike[str]) -> bool:
     return isinstance(place, str) and SCHEME.match(place) is not None
 
 
-def join(url: str, name: str) -> str:
-    """Returns the URL of a file by its path relative to a URL; that of the path "" is the URL itself."""
-    return f"{url.rstrip('/')}/{quote(name) if is_web(url) else name}".rstrip("/")
-
-
 def is_web(url: str) -> bool:
-    """Whether characters other than letters and digits are quoted in this URL, as `%20`."""
+    """Whether a URL is read over HTTP, where characters other than letters and digits are quoted, as `%20`."""
     return url.partition("://")[0] in ("http", "https")
+
+
+def unquoted(name: str) -> str:
+    """Returns the name of a file on this machine from that in a web address, without a query."""
+    return unquote(re.split("[?#]", name)[0])
 
 
 def state_of(url: str) -> RemoteState:
@@ -89,7 +92,7 @@ def state_of(url: str) -> RemoteState:
         NoSuchFile: there is no such file.
         MaskweaveError: the storage cannot be reached.
     """
-    return _state(attempt(url, lambda: _info(url)))
+    return _state(attempt(url, lambda: _info(url)), url)
 
 
 def list_files(url: str) -> dict[str, RemoteState]:
@@ -106,7 +109,7 @@ def list_files(url: str) -> dict[str, RemoteState]:
     files.pop(MANIFEST, None)
     unknown = [name for name, state in files.items() if state.size is None]  # HTTP lists have names only
     with ThreadPoolExecutor(THREADS) as pool:
-        files.update(zip(unknown, pool.map(lambda name: state_of(join(url, name)), unknown), strict=True))
+        files.update(zip(unknown, pool.map(lambda name: state_of(files[name].url), unknown), strict=True))
     return files
 
 
@@ -117,8 +120,17 @@ def find_files(url: str) -> dict[str, RemoteState]:
         fs, path = _open(url)
         fs.invalidate_cache()
         found = {name: facts for name, facts in fs.find(path, detail=True).items() if facts.get("type") != "directory"}
-        relative = {_relative(name, path, url): _state(facts) for name, facts in found.items()}
-        return {name: relative[name] for name in sorted(relative)}
+        files: dict[str, RemoteState] = {}
+        for listed, facts in found.items():
+            inner = listed.removeprefix(path.rstrip("/")).lstrip("/")
+            if is_web(url):
+                name = unquoted(inner)
+                if inner and not name.rpartition("/")[2]:  # a query alone: the same list in another order
+                    continue
+                files[_checked(name, listed)] = _state(facts, listed)
+            else:
+                files[_checked(inner, listed)] = _state(facts, f"{url.rstrip('/')}/{inner}".rstrip("/"))
+        return {name: files[name] for name in sorted(files)}
 
     return attempt(url, find)
 
@@ -214,25 +226,20 @@ def attempt(url: str, call: Callable[[], T]) -> T:
             return call()
         except MaskweaveError:
             raise
-        except FileNotFoundError as error:
-            if getattr(error.__cause__, "status", None) in (
-                401,
-                403,
-            ):  # over HTTP, fsspec reports this as a missing file
-                raise _is_denied(url, error.__cause__) from error
-            if not _is_passing(error.__cause__):
-                raise NoSuchFile(f"{url}: no such file; check the address") from error
-            reason = _reason(error.__cause__)
-        except PermissionError as error:
-            raise _is_denied(url, error) from error
         except Exception as error:  # each file system has its own kinds of errors
-            if type(error).__name__ in CREDENTIALS:
-                raise _is_denied(url, error) from error
+            cause = (
+                error.__cause__ if isinstance(error, FileNotFoundError) else error
+            )  # over HTTP, all is a missing file
+            status = getattr(cause, "status", None)
+            if isinstance(error, PermissionError) or type(error).__name__ in CREDENTIALS or status in DENIED:
+                raise MaskweaveError(f"{url}: access is denied ({_reason(cause)}); check the credentials") from error
+            if isinstance(error, FileNotFoundError) and not _is_passing(cause):
+                raise NoSuchFile(f"{url}: no such file; check the address") from error
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise FullDisk(
                     f"no space left while reading {url} into the cache; free some space, or set MASKWEAVE_CACHE to a folder with more"
                 ) from error
-            reason = _reason(error)
+            reason = _reason(cause)
     raise MaskweaveError(
         f"{url}: cannot be reached, in {ATTEMPTS} attempts ({reason}); check the network and the address, then run the same command again"
     )
@@ -268,10 +275,10 @@ def _info(url: str) -> dict[str, Any]:
     return facts
 
 
-def _state(facts: dict[str, Any]) -> RemoteState:
+def _state(facts: dict[str, Any], url: str) -> RemoteState:
     version = json.dumps([str(facts[key]) for key in VERSION_KEYS if facts.get(key) is not None])
     size = facts.get("size")
-    return RemoteState(None if size is None else int(size), version)
+    return RemoteState(None if size is None else int(size), version, url)
 
 
 def _is_passing(cause: BaseException | None) -> bool:
@@ -281,16 +288,15 @@ def _is_passing(cause: BaseException | None) -> bool:
     return failed and (status is None or status == 429 or status >= 500)
 
 
-def _is_denied(url: str, error: BaseException | None) -> MaskweaveError:
-    return MaskweaveError(f"{url}: access is denied ({_reason(error)}); check the credentials")
+def _checked(name: str, listed: str) -> str:
+    """Returns the path of a file relative to its folder.
 
-
-def _relative(name: str, path: str, url: str) -> str:
-    inner = name.removeprefix(path.rstrip("/")).lstrip("/")
-    inner = unquote(inner).lstrip("/") if is_web(url) else inner
-    if any(part in ("..", ".") for part in inner.split("/")) or "\\" in inner or "\0" in inner:
-        raise MaskweaveError(f"{name}: leads out of its folder; rename it")
-    return inner
+    Raises:
+        MaskweaveError: it leads out of the folder.
+    """
+    if {*name.split("/")} & {"..", "."} or PureWindowsPath(name).anchor or "\\" in name or "\0" in name:
+        raise MaskweaveError(f"{listed}: leads out of its folder; rename it")
+    return name
 
 
 def _reason(error: BaseException | None) -> str:
