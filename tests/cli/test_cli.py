@@ -443,7 +443,6 @@ def test_help_under_a_launcher_is_shown_once_and_ends_all(
 
 
 def test_a_process_that_exits_with_an_error_does_not_wait_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as by `sys.exit` in a user's function."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     left: list[int] = []
     monkeypatch.setattr(launch, "launched", lambda: None)

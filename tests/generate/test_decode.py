@@ -18,7 +18,6 @@ from maskweave.generate.guidance import passes
 from maskweave.generate.orders import halton_rank
 from maskweave.generate.recording import recorder
 from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_per_step
-from maskweave.generate.sequences import Gaps
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import Slots, TokenSlice, pack
 from maskweave.modality.decoding import Decoding, Ramp, Remasking
@@ -26,6 +25,8 @@ from maskweave.nn import cpu
 from maskweave.values.codec import EOS
 
 CHAIN = ["caption", "codes", "facts", "spectrum"]
+
+
 GUIDANCE = {
     "none": {},
     "one": {"conditions": {"photo+feature": 2.0}},
@@ -405,9 +406,6 @@ def test_bf16_stays_close(engine, choice, monkeypatch) -> None:
     assert len(tokens(generate(half, schedule(["caption", "codes"]), [0, 1], [0, 1]))[0]["codes"]) == 16
 
 
-# What a GPU does otherwise.
-
-
 @pytest.mark.parametrize("scheme", ["maskgit", "roar"])
 @pytest.mark.parametrize("guidance", ["none", "one"])
 def test_ids_that_stay_on_the_device_are_the_same(engine, scheme, guidance) -> None:
@@ -504,62 +502,6 @@ def test_recorded_steps_are_the_same(engine, monkeypatch) -> None:
 def test_what_is_recorded() -> None:
     gpu, cpu = torch.device("cuda", 1), torch.device("cpu")
     assert recorder(cpu, 100) is recorder(gpu, 31) is None and recorder(gpu, 32) is not None
-
-
-# Gaps in a sequence.
-
-
-def gaps(kept: str, ids: list[int] | None = None, most: int = 20) -> Gaps:
-    ids = ids or list(range(200, 200 + len(kept)))
-    return Gaps(np.array(ids, int), np.array([k == "x" for k in kept], bool), CATALOG.vocabularies["text"], most)
-
-
-def test_gaps_are_written_one_after_another() -> None:
-    sequence = gaps("x..xx.x")
-    assert sequence.frame == [200, FIRST + 1, 203, 204, FIRST + 2, 206]
-    for id in (300, 301, 302, FIRST + 2, 303):
-        sequence.take(id)
-        assert not sequence.ended
-    assert sequence.assembled() == [200, 300, 301, 302, 203, 204, 303, 206]
-    sequence.take(FIRST + 3)
-    assert sequence.ended
-
-
-def test_the_whole_is_one_gap() -> None:
-    for end in (EOS, FIRST, FIRST + 1, FIRST + 2, FIRST + 5):
-        sequence = gaps("")
-        assert sequence.frame == [FIRST + 1]
-        sequence.take(300)
-        sequence.take(end)
-        assert sequence.ended
-        assert sequence.assembled() == ([300, EOS] if end == EOS else [300])
-    assert gaps("xxx").ended, "nothing is to be written"
-
-
-def test_a_sequence_is_never_too_long() -> None:
-    sequence = gaps("xx.xx", most=6)
-    for id in (300, 301):
-        assert not sequence.ended
-        sequence.take(id)
-    assert sequence.ended and sequence.assembled() == [200, 201, 300, 301, 203, 204]
-
-
-def test_texts_are_filled_in_around_what_is_kept(engine) -> None:
-    ids, mask = np.zeros((3, 20), int), np.zeros((3, 20), bool)
-    ids[:, :8] = [210, 211, 212, 213, 214, 215, 216, EOS]
-    mask[0, [0, 1, 2, 5, 6, 7]] = True  # a gap in the middle
-    mask[1, [0, 1]] = True  # its end
-    steps = schedule(["caption"])
-    found = tokens(generate(engine, steps, [0, 1, 2], [0, 1, 2], {"caption": TokenState(mask.copy(), ids.copy())}))
-    middle, end, anew = (sample["caption"] for sample in found)
-    assert middle[:3] == [210, 211, 212] and (EOS in middle[3:-3] or middle[-3:] == [215, 216, EOS])
-    assert end[:2] == [210, 211]
-    assert anew == tokens(generate(engine, steps, [2], [2]))[0]["caption"], "of this one nothing is kept"
-    for b, sample in enumerate((middle, end)):
-        alone = generate(
-            engine, steps, [b], [b], {"caption": TokenState(mask[b : b + 1].copy(), ids[b : b + 1].copy())}
-        )
-        assert tokens(alone)[0]["caption"] == sample
 
 
 def test_shares_of_open_places_add_up() -> None:
