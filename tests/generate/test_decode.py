@@ -16,7 +16,6 @@ from maskweave.generate import decode
 from maskweave.generate.engine import Engine
 from maskweave.generate.guidance import passes
 from maskweave.generate.orders import halton_rank
-from maskweave.generate.recording import recorder
 from maskweave.generate.schedule import Schedule, Step, make_schedule, tokens_per_step
 from maskweave.generate.token_state import TokenState, pack_inputs
 from maskweave.masking.batch import Slots, TokenSlice, pack
@@ -497,17 +496,3 @@ def test_recorded_steps_are_the_same(engine, monkeypatch) -> None:
     monkeypatch.setattr("maskweave.generate.engine.recorder", lambda device, steps: record)
     assert tokens(generate(engine, steps, list(range(9)), [0] * 9)) == expected
     assert len(records) == 2, "once for each sequence"
-
-
-def test_what_is_recorded() -> None:
-    gpu, cpu = torch.device("cuda", 1), torch.device("cpu")
-    assert recorder(cpu, 100) is recorder(gpu, 31) is None and recorder(gpu, 32) is not None
-
-
-def test_shares_of_open_places_add_up() -> None:
-    counts = tokens_per_step(196, Decoding("maskgit", steps=8))
-    open_B = np.array([196, 100, 3, 1, 0])
-    settled = [decode.rounded_share(open_B, sum(counts[:n]), 196) for n in range(9)]
-    assert (settled[0] == 0).all() and (settled[-1] == open_B).all()
-    assert all((b >= a).all() for a, b in itertools.pairwise(settled))
-    assert [int(b[0] - a[0]) for a, b in itertools.pairwise(settled)] == counts

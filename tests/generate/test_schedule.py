@@ -1,7 +1,9 @@
 """Schedules: counts and temperatures, guided conditions, YAML there and back, and the contradictions that are refused."""
 
 import dataclasses
+import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from tiny_catalog import tiny
 
 from maskweave.config import build, plain
 from maskweave.errors import MaskweaveError
+from maskweave.generate import decode
 from maskweave.generate.guidance import passes
 from maskweave.generate.request import check_request, plan
 from maskweave.generate.schedule import (
@@ -364,3 +367,12 @@ def test_plans_that_contradict_themselves() -> None:
         with pytest.raises(MaskweaveError) as caught:
             plan(CATALOG, inputs, targets, options, False)
         assert message in str(caught.value)
+
+
+def test_shares_of_open_places_add_up() -> None:
+    counts = tokens_per_step(196, Decoding("maskgit", steps=8))
+    open_B = np.array([196, 100, 3, 1, 0])
+    settled = [decode.rounded_share(open_B, sum(counts[:n]), 196) for n in range(9)]
+    assert (settled[0] == 0).all() and (settled[-1] == open_B).all()
+    assert all((b >= a).all() for a, b in itertools.pairwise(settled))
+    assert [int(b[0] - a[0]) for a, b in itertools.pairwise(settled)] == counts

@@ -8,6 +8,7 @@ from small_model import CATALOG, generate, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskweave.generate.engine import Engine
+from maskweave.generate.recording import recorder
 from maskweave.generate.schedule import Schedule, make_schedule
 from maskweave.modality.decoding import Decoding
 
@@ -62,3 +63,8 @@ def test_tokens_of_a_sequence_wait_together(ahead, monkeypatch: pytest.MonkeyPat
         made = generate(other, schedule("caption", {}), list(range(9)), list(range(9)))
     longest = int(made["caption"].mask.sum(1).max())
     assert longest >= 8 and waits.count == 0 and len(looks) <= longest // ahead + 2
+
+
+def test_what_is_recorded() -> None:
+    gpu, cpu = torch.device("cuda", 1), torch.device("cpu")
+    assert recorder(cpu, 100) is recorder(gpu, 31) is None and recorder(gpu, 32) is not None
