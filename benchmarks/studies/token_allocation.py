@@ -3,7 +3,7 @@
 Trains the model that `init` plans for satellite tiles and for galaxies, and the demo's for scenes, any from any, for equally many steps with `masking.allocation` dirichlet,
 with uniform, and with uniform and nearly as many targets as the budget allows. Measures how much of the budgets was filled, the loss on held-out samples with masks of either kind, and a few
 predictions. SCRIPTS holds `eo.py` and `astro.py`, which write raw files (OUT COUNT SEED); they are not part of this repository.
-Cost for 3 seeds, of one thread: 7 minutes for tiles, 50 for galaxies, 34 for scenes on a busy core. Result for tiles and scenes: docs/results.md; galaxies: not finished.
+Cost for 3 seeds, of one thread: 7 minutes for tiles, 50 for galaxies, 34 for scenes on a busy core. Result: docs/results.md.
 """
 
 import shlex
