@@ -28,6 +28,8 @@ from maskweave.report.curves import COLORS, GRAY, as_png, open_panels
 Metrics = dict[str, float]
 QUICK = 20
 """Steps of a trial with --quick."""
+FEW_LINES = 5
+"""Lines of a panel whose legend fits among them."""
 
 
 def parser(name: str, about: str, *, steps: int, seeds: int = 3) -> argparse.ArgumentParser:
@@ -231,6 +233,7 @@ def draw(path: Path, diagrams: Sequence[Panel], width: float = 3.6, height: floa
         axes.set_xlabel(panel.x)
         axes.set_ylabel(panel.y, fontsize=8)
         if any([*panel.lines, *panel.levels]):  # a single line needs no legend
-            axes.legend(frameon=False, labelcolor=GRAY, fontsize=7)
+            many = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(panel.lines) > FEW_LINES else {}
+            axes.legend(frameon=False, labelcolor=GRAY, fontsize=7, **many)
     with write_aside(path) as aside:
         aside.write_bytes(as_png(figure))
