@@ -137,3 +137,31 @@ def test_misuse_is_told_in_one_line(
     assert main([folders.get(word, word) for word in words]) == 1
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err and err.startswith("maskweave ")
+
+
+def test_an_index_is_aligned_with_the_training_data_or_says_why_not(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["retrieve", "index", str(tiny_run), "scenes", "--samples", "6", "--views", "rgb", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "auto")]) == 0
+    assert (
+        "not aligned: the run's training data has fewer than 50 samples with two modalities" in capsys.readouterr().out
+    )
+    bundle = save(small_bundle(), tmp_path / "bundle")
+    assert main(["retrieve", "index", str(bundle), *words[3:], "--out", str(tmp_path / "reason")]) == 0
+    out = capsys.readouterr().out
+    assert "not aligned: the training samples of the run cannot be opened:" in out and "name data with --align" in out
+    assert main([*words, "--align", "none", "--out", str(tmp_path / "none")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'none'}: rgb 6\n"
+    assert main([*words, "--align", str(tmp_path / "missing"), "--out", str(tmp_path / "no")]) == 1
+    assert "no such folder" in capsys.readouterr().err and not (tmp_path / "no").exists()
+    data = str(tmp_path / "data")
+    assert main(["data", "scenes", str(tmp_path / "more"), "--count", "60", "--seed", "3"]) == 0
+    assert main(["data", "import", str(tmp_path / "more"), data, "--catalog", "scenes"]) == 0
+    capsys.readouterr()
+    assert main([*words[:3], data, *words[6:], "--whole", "--align", data, "--out", str(tmp_path / "own")]) == 0
+    out = capsys.readouterr().out
+    assert f"aligned with 60 samples of {data}; recall at 10 among a fifth of them" in out and "  depth → rgb: " in out
+    assert main(["retrieve", "evaluate", str(tmp_path / "own"), "--query", "caption"]) == 0
+    assert "aligned with these samples themselves, so their scores are too good" in capsys.readouterr().err
+    assert json.loads((tmp_path / "own/index.json").read_text(encoding="utf-8"))["quarters"] is False

@@ -15,7 +15,7 @@ from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
 from maskweave.generate.token_state import pack_inputs, token_states
 from maskweave.retrieve import indexing
-from maskweave.retrieve.features import Pooled, Predicted, vectors_of
+from maskweave.retrieve.features import Pooled, Predicted, fourths_of, vectors_of
 from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import make_index
 from maskweave.retrieve.recall import describe, ndcg, recall
@@ -51,6 +51,30 @@ def test_pooled_features_are_the_mean_over_the_tokens_that_are_there(bundle: Bun
     np.testing.assert_allclose(Pooled(bundle)(samples), np.stack(expected), atol=1e-5)
 
 
+def test_each_quarter_of_a_picture_has_its_own_features(bundle: Bundle) -> None:
+    samples = [{"rgb": s["rgb"]} for s in scenes(3)]
+    cells = bundle.encoder(["rgb"])(samples).feature_map("rgb").numpy()  # (3, D, 8, 8)
+    quarters = [cells[:, :, r : r + 4, c : c + 4].mean(axis=(2, 3)) for r in (0, 4) for c in (0, 4)]
+    np.testing.assert_allclose(Pooled(bundle, quarters=True)(samples), np.concatenate(quarters, axis=1), atol=1e-5)
+    captions = [{"caption": s["caption"]} for s in scenes(3)]
+    np.testing.assert_array_equal(Pooled(bundle, quarters=True)(captions), np.tile(Pooled(bundle)(captions), 4))
+
+
+@pytest.mark.parametrize(
+    ("grid", "expected"),
+    [
+        ((), []),
+        ((3,), []),
+        ((6,), [[0, 1], [2, 3], [4], [5]]),
+        ((1, 8), []),
+        ((2, 3), [[0, 1], [2], [3, 4], [5]]),
+        ((2, 2, 2), [[0, 4], [1, 5], [2, 6], [3, 7]]),
+    ],
+)
+def test_fourths_of_a_grid(grid: tuple[int, ...], expected: list[list[int]]) -> None:
+    assert [part.tolist() for part in fourths_of(grid)] == expected
+
+
 def test_features_of_an_m3ae(tmp_path: Path) -> None:
     bundle = m3ae_bundle()
     make_index(bundle, scenes(6), tmp_path / "index", views=["rgb", "caption"])
@@ -59,7 +83,7 @@ def test_features_of_an_m3ae(tmp_path: Path) -> None:
 
 
 def test_scores_are_cosines_of_centered_vectors(bundle: Bundle, indexed: Path) -> None:
-    features = Pooled(bundle)
+    features = Pooled(bundle, quarters=True)
     by = {n: features([{n: s[n]} for s in scenes(20)]) for n in ("rgb", "depth", "caption")}
     centered = {name: unit(x - x.mean(axis=0)) for name, x in by.items()}
     query = {name: scenes(20)[3][name] for name in ("depth", "caption")}

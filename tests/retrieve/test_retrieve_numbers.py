@@ -76,7 +76,7 @@ def test_centers_are_means_over_evenly_spaced_samples(
     from maskweave.retrieve import indexing
 
     monkeypatch.setattr(indexing, "CENTER_SAMPLES", 3)
-    make_index(bundle, scenes(9), tmp_path / "index", views=["depth"])
+    make_index(bundle, scenes(9), tmp_path / "index", views=["depth"], quarters=False)
     index, features = Index(tmp_path / "index", bundle), features_of(bundle)
     for name in ("depth", "caption"):
         expected = features([{name: scenes(9)[i][name]} for i in (0, 4, 8)]).mean(axis=0)
@@ -91,7 +91,7 @@ def test_ndcg_by_hand() -> None:
 
 
 def test_recall_counts_ties_against_the_query(monkeypatch: pytest.MonkeyPatch, bundle: Bundle, tmp_path: Path) -> None:
-    make_index(bundle, scenes(8), tmp_path / "index", views=["depth", "rgb"], shard_size=3)
+    make_index(bundle, scenes(8), tmp_path / "index", views=["depth", "rgb"], shard_size=3, quarters=False)
     index = Index(tmp_path / "index", bundle)
     own = recall(index, scenes(8), ["depth"], ks=(1, 2))
     assert (own.view, own.query, own.queries, own.vectors) == ("depth", ["depth"], 8, 8)

@@ -96,6 +96,16 @@ def test_pictures_are_found_by_captions(run: Path) -> None:
     assert both == pytest.approx((pictures + captions) / 2, abs=1e-5)
 
 
+def test_each_quarter_of_a_picture_is_projected(run: Path) -> None:
+    bundle = maskweave.load(run)
+    samples = [{"rgb": scene["rgb"]} for scene in Scenes(bundle.catalog, 2, seed=5)]
+    quarters = np.split(Pooled(bundle, quarters=True)(samples), 4, axis=1)
+    assert [np.linalg.norm(q, axis=1).tolist() for q in quarters] == [pytest.approx([1, 1], abs=1e-5)] * 4
+    cells = bundle.encoder(["rgb"])(samples).feature_map("rgb").detach()
+    first = bundle.model.project("rgb", cells[:, :, :4, :4].mean(dim=(2, 3))).detach().numpy()
+    assert quarters[0] == pytest.approx(first, abs=1e-5)
+
+
 def test_a_modality_s_features_do_not_depend_on_the_others(run: Path) -> None:
     bundle = maskweave.load(run)
     scenes = [dict(scene) for scene in Scenes(bundle.catalog, 4, seed=5)]

@@ -1,11 +1,12 @@
 """One feature vector per sample, for indexing, retrieval and global modalities.
 
-The vector is either the encoder's output, averaged over the tokens of the inputs, or the vector of a modality that the any-to-any model
+The vector is either the encoder's output, averaged over the tokens of the inputs, or over those of each quarter of a picture, one after another; or the vector of a modality that the any-to-any model
 predicts from the inputs, as in 4M-21 (https://arxiv.org/abs/2406.09406), section on multi-modal retrieval.
 
 Dimension letters: B samples, D width.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
 from maskweave.generate.request import Sample
+from maskweave.models.encoder import Encoded
 from maskweave.nn import weights
 
 BATCH = 64
@@ -45,10 +47,16 @@ class SampleFeatures(Protocol):
 
 
 class Pooled:
-    """The encoder's output, averaged over the tokens of the inputs, or what the model's family makes of it."""
+    """The encoder's output, averaged over the tokens of the inputs, or what the model's family makes of it.
 
-    def __init__(self, bundle: Bundle):
-        self.bundle, self.width = bundle, bundle.model.config.width
+    Args:
+        quarters: a sample has one input, and the vectors of four parts of its grid, one after another: quarters of a picture or of each frame, fourths of a
+            series. What has no grid, or a smaller one, repeats the vector of the whole, so that all have the same width.
+    """
+
+    def __init__(self, bundle: Bundle, quarters: bool = False):
+        self.bundle, self.repeats = bundle, 4 if quarters else 1
+        self.width = self.repeats * bundle.model.config.width
 
     @property
     def fingerprint(self) -> str:
@@ -57,7 +65,28 @@ class Pooled:
     @torch.inference_mode()
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         encoder = self.bundle.encoder(list(samples[0]), bulk_precision(self.bundle.device))
-        return self.bundle.family.vectors(self.bundle.model, encoder.encode(samples)).float().cpu().numpy()
+        encoded = encoder.encode(samples)
+        ranges = fourths_of(encoded.grids.get(encoder.encoder.names[0], ())) if self.repeats > 1 else []
+        some = [self._of_tokens(encoded, places) for places in ranges]
+        vectors = some or [self.bundle.family.vectors(self.bundle.model, encoded)] * self.repeats
+        return torch.cat(vectors, dim=1).float().cpu().numpy()
+
+    def _of_tokens(self, encoded: Encoded, places: np.ndarray) -> torch.Tensor:
+        """Returns (B, D) from the tokens at these places of a single input."""
+        at, [name] = torch.from_numpy(places).to(encoded.tokens.device), encoded.slices
+        present = None if encoded.present is None else encoded.present[:, at]
+        alone = Encoded(encoded.tokens[:, at], present, {name: slice(0, len(places))}, {})
+        return self.bundle.family.vectors(self.bundle.model, alone)
+
+
+def fourths_of(grid: Sequence[int]) -> list[np.ndarray]:
+    """Returns the places of the tokens of each fourth of a grid: of an axis, or of halves of the last two; none if they are too short."""
+    places = np.arange(math.prod(grid)).reshape(grid)
+    if len(grid) == 1:
+        return np.array_split(places, 4) if grid[0] >= 4 else []
+    if not grid or min(grid[-2:]) < 2:
+        return []
+    return [half.ravel() for rows in np.array_split(places, 2, -2) for half in np.array_split(rows, 2, -1)]
 
 
 class Predicted:
@@ -111,9 +140,9 @@ def vectors_of(features: SampleFeatures, samples: Sequence[Sample]) -> list[np.n
     return vectors
 
 
-def features_of(bundle: Bundle, feature_modality: str = "") -> SampleFeatures:
+def features_of(bundle: Bundle, feature_modality: str = "", quarters: bool = False) -> SampleFeatures:
     """Returns the pooled features of the encoder, or those of the modality `feature_modality`."""
-    return Predicted(bundle, feature_modality) if feature_modality else Pooled(bundle)
+    return Predicted(bundle, feature_modality) if feature_modality else Pooled(bundle, quarters)
 
 
 def fingerprint(bundle: Bundle) -> str:

@@ -1,14 +1,15 @@
 """Queries an index: finds the samples most similar to the inputs, by the cosine of centered vectors.
 
 With pooled features, each input is compared separately with every vector of a view, and the weighted scores are added. The mean of its
-modality is subtracted from each vector first: without that, all pictures look the same and no text is similar to any of them.
+modality is subtracted from each vector first: without that, all pictures look the same and no text is similar to any of them. An index with an
+alignment then projects both (`maskweave.retrieve.alignment`).
 With a predicted modality, all inputs together predict one vector, unless they have weights.
 
-Dimension letters: B queries, N vectors, D width, K results.
+Dimension letters: B queries, N vectors, D width, W width of what is compared, K results.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +20,11 @@ from maskweave.arguments import check_arguments
 from maskweave.data.token_store import shard_name
 from maskweave.deadline import check_time
 from maskweave.errors import MaskweaveError, shown
-from maskweave.files import read_json
+from maskweave.files import read_json, short_name
 from maskweave.generate.bundle import Bundle, load
 from maskweave.generate.request import Sample
 from maskweave.nn.weights import open_tensors
+from maskweave.retrieve.alignment import unit
 from maskweave.retrieve.features import BATCH, features_of
 from maskweave.retrieve.indexing import FORMAT
 from maskweave.retrieve.search import Backend, Searcher
@@ -42,7 +44,7 @@ class View(NamedTuple):
     """The indexed vectors of one view."""
 
     vectors: np.ndarray
-    """(N, D) float32, centered and normalized to length 1."""
+    """(N, W) float32: centered, projected and normalized to length 1; one after another for inputs that are compared in different projections."""
     numbers: np.ndarray
     """(N,) indices of the samples in the data set."""
 
@@ -80,7 +82,7 @@ class Index:
                 f"{folder}: does not contain the path of its bundle; load that bundle and pass it as bundle"
             )
         self.bundle = self._load(device) if bundle is None else bundle
-        self.features = features_of(self.bundle, self.facts["feature_modality"])
+        self.features = features_of(self.bundle, self.facts["feature_modality"], self.facts["quarters"])
         if self.features.fingerprint != self.facts["model"]:
             raise MaskweaveError(
                 f"{folder}: does not match its model: it was created with fingerprint {self.facts['model']}, but {self.bundle.folder} has "
@@ -96,8 +98,12 @@ class Index:
             self.keys |= dict(zip(facts["numbers"], facts["keys"], strict=True))
         with open_tensors(self.folder / "centers.safetensors") as stored:
             self._centers = {name: stored.get_tensor(name).numpy() for name in stored.keys()}  # noqa: SIM118
-        self._views: dict[str, View] = {}
-        self._searchers: dict[str, Searcher] = {}
+        self._projections: dict[str, np.ndarray] = {}
+        if (path := self.folder / "alignment.safetensors").is_file():
+            with open_tensors(path) as stored:
+                self._projections = {name: stored.get_tensor(name).numpy() for name in stored.keys()}  # noqa: SIM118
+        self._views: dict[tuple[str, ...], View] = {}
+        self._searchers: dict[tuple[str, ...], Searcher] = {}
 
     def _load(self, device: torch.device | str) -> Bundle:
         try:
@@ -114,24 +120,34 @@ class Index:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def view(self, name: str) -> View:
+    def view(self, name: str, inputs: Iterable[str] = ()) -> View:
         """Returns the vectors of a view.
+
+        Args:
+            inputs: modalities of the queries that they are compared with, as those of `vectors`.
 
         Raises:
             MaskweaveError: the view was not indexed.
         """
         if name not in self.views:
             raise MaskweaveError(f"{self.folder}: view {name!r} is not indexed; choose one of {', '.join(self.views)}")
-        if name not in self._views:
-            numbers, vectors = [np.zeros(0, np.int64)], [np.zeros((0, self.features.width), np.float32)]
+        key = (name, *self._spaces(name, inputs))
+        if key not in self._views:
+            numbers, vectors = [np.zeros(0, np.int64)], list[np.ndarray]()
             for path in self._shards:
                 check_time()
                 of_shard = np.array(read_json(path.with_suffix(".json"), limit=None)["numbers"], np.int64)
                 with open_tensors(path.with_suffix(".safetensors")) as stored:
-                    vectors.append(stored.get_tensor(name).float().numpy())
+                    centered = stored.get_tensor(name).float().numpy() - self._center(name, name)
                     numbers.append(of_shard[stored.get_tensor(f"{name}.rows").numpy()])
-            self._views[name] = View(_unit(np.concatenate(vectors) - self._center(name, name)), np.concatenate(numbers))
-        return self._views[name]
+                sides = [self._projections[f"{name}.{space}.view"] if space else None for space in key[1:]]
+                vectors.append(np.concatenate([unit(centered if p is None else centered @ p) for p in sides], axis=1))
+            self._views[key] = View(np.concatenate(vectors), np.concatenate(numbers))
+        return self._views[key]
+
+    def _spaces(self, view: str, inputs: Iterable[str]) -> list[str]:
+        """Returns the modalities whose projections these inputs are compared in with the view; an empty name: none, only centered."""
+        return sorted({name if f"{view}.{name}.view" in self._projections else "" for name in inputs} or {""})
 
     @check_arguments
     def query(
@@ -150,20 +166,24 @@ class Index:
         if k < 1:
             raise MaskweaveError(f"k must be 1 or more, found {k}")
         view = view or self.views[0]
-        vectors, numbers = self.view(view)
+        read = self.bundle.read(inputs)
+        compared = check_weights(read, weights)
+        vectors, numbers = self.view(view, compared)
         if not len(vectors):
             raise MaskweaveError(f"{self.folder}: no indexed sample has {view!r}; choose another view")
-        query_1D = self.vectors([self.bundle.read(inputs)], view, weights)
-        if view not in self._searchers:
-            self._searchers[view] = Searcher(vectors, self.folder / f"{view}.faiss", self.backend)
-        scores, rows = self._searchers[view](query_1D, k)
+        query_1W = self.vectors([read], view, weights)
+        key = (view, *self._spaces(view, compared))
+        if key not in self._searchers:
+            saved = self.folder / f"{short_name('+'.join(filter(None, key)))}.faiss"
+            self._searchers[key] = Searcher(vectors, saved, self.backend)
+        scores, rows = self._searchers[key](query_1W, k)
         return [
             Hit(number, self.keys[number], float(score))
             for number, score in zip(numbers[rows[0]].tolist(), scores[0], strict=True)
         ]
 
     def vectors(self, samples: Sequence[Sample], view: str, weights: Mapping[str, float] | None = None) -> np.ndarray:
-        """Returns the query vectors (B, D); their products with a view's vectors are the scores.
+        """Returns the query vectors (B, W); their products with the vectors of a view for these inputs are the scores.
 
         Args:
             samples: checked values, with the same modalities in each.
@@ -171,12 +191,16 @@ class Index:
         weighted = check_weights(samples[0], weights)
         together = self.facts["feature_modality"] and not weights
         terms = [(list(weighted), 1.0)] if together else [([name], weight) for name, weight in weighted.items()]
-        total_BD = np.zeros((len(samples), self.features.width), np.float32)
+        totals: dict[str, np.ndarray | float] = {}
         for names, weight in terms:
             parts = [{name: sample[name] for name in names} for sample in samples]
             found = [self.features(parts[at : at + BATCH]) for at in range(0, len(parts), BATCH)]
-            total_BD += weight * _unit(np.concatenate(found) - self._center(names[0], view))
-        return total_BD / sum(abs(weight) for _, weight in terms)
+            centered_BD = np.concatenate(found) - self._center(names[0], view)
+            [space] = self._spaces(view, names[:1])
+            projected = centered_BD @ self._projections[f"{view}.{space}.query"] if space else centered_BD
+            totals[space] = totals.get(space, 0.0) + weight * unit(projected)
+        total = sum(abs(weight) for _, weight in terms)
+        return np.concatenate([totals[space] for space in sorted(totals)], axis=1) / total
 
     def _center(self, name: str, view: str) -> np.ndarray:
         """Mean vector of a modality; that of the view if the indexed data lack the modality, or if all vectors are of one predicted modality."""
@@ -200,7 +224,3 @@ def check_weights(inputs: Sample, weights: Mapping[str, float] | None) -> dict[s
     if not found or not np.isfinite(list(found.values())).all():
         raise MaskweaveError(f"weights must be finite and at least one of them not 0, found {dict(weights or {})}")
     return found
-
-
-def _unit(vectors_ND: np.ndarray) -> np.ndarray:
-    return vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)

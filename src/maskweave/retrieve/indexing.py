@@ -2,6 +2,8 @@
 
     INDEX/index.json                   model, views and data
     INDEX/centers.safetensors          mean vector of each view and modality, over evenly spaced samples
+    INDEX/alignment.safetensors        projections of each modality and view to where those of the same sample are close, if there are any
+    INDEX/alignment.json               what they were fitted to, and their recall; written after them
     INDEX/shard-00000.safetensors      VIEW (n, D) float16 and VIEW.rows (n,): the shard's samples that have it
     INDEX/shard-00000.json             keys and indices of the shard's samples; written last, so a shard that has it is complete
     INDEX/shard-00000.skipped.jsonl    skipped samples, with reasons
@@ -40,10 +42,29 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.nn.weights import save_tensors
 from maskweave.progress import Progress, progress
 from maskweave.ranks import WHOLE, JobPart
+from maskweave.retrieve.alignment import SAMPLES, fit_projections
 from maskweave.retrieve.features import BATCH, SampleFeatures, features_of, vectors_of
 
-FORMAT = 2
+FORMAT = 3
 CENTER_SAMPLES = 512
+ALIGNMENT = "alignment.json"
+
+
+class Aligned(NamedTuple):
+    """How well a modality finds a view, before and after both are projected, among a fifth of the pairs, which the projections for this score were not fitted to."""
+
+    query: str
+    view: str
+    pairs: int
+    before: float
+    """Recall at 10."""
+    after: float
+    projected: bool
+    """Whether the projections are used; they are not if they are no better."""
+
+    def __str__(self) -> str:
+        found = f"{self.before:.3f} → {self.after:.3f}" if self.projected else f"{self.before:.3f}, not projected"
+        return f"{self.query} → {self.view}: {found}"
 
 
 class Indexed(NamedTuple):
@@ -55,6 +76,8 @@ class Indexed(NamedTuple):
     skips: ErrorBudget
     unfinished: str = ""
     """What other parts of the job have still to do; then the numbers are those of the shards that are finished."""
+    alignment: tuple[Aligned, ...] = ()
+    """Of each modality of `align` and view."""
 
 
 def keys_of(source: Source) -> str:
@@ -76,6 +99,8 @@ def make_index(
     *,
     views: Sequence[str] = (),
     feature_modality: str = "",
+    align: Source | None = None,
+    quarters: bool = True,
     data: Mapping[str, Any] | None = None,
     shard_size: int = 1000,
     workers: int = 0,
@@ -87,6 +112,9 @@ def make_index(
     Args:
         views: modalities to index; by default the first modality of the data set that the model reads.
         feature_modality: modality whose predicted vector represents a sample; by default the encoder's pooled features.
+        align: samples that the pooled features of different modalities are brought together with (`maskweave.retrieve.alignment`), best those that the
+            model was trained on. Scores of the samples themselves are too good then. By default, features are only centered.
+        quarters: pooled features of each quarter of a picture, which are better where places count; otherwise of the whole, with a quarter of the memory.
         data: how `source` was opened; recorded in the index, so that queries can show their results.
         shard_size: samples per shard.
         workers: processes that read samples.
@@ -94,19 +122,17 @@ def make_index(
         part: the part of the shards to write.
 
     Raises:
-        MaskweaveError: an unknown view, a folder that holds other files or another index or that another process writes to, or too many unusable samples.
+        MaskweaveError: an unknown view, `align` with a `feature_modality`, a folder that holds other files or another index or that another process writes to, or too many unusable samples.
         FullDisk: no space is left; finished shards are kept.
     """
-    folder, features = Path(folder), features_of(bundle, feature_modality)
-    readable = [
-        name
-        for name, m in bundle.catalog.items()
-        if m.reads in source.names and (name in bundle.tokenizers or not m.has_tokens)
-    ]
+    folder, features = Path(folder), features_of(bundle, feature_modality, quarters)
+    readable = _readable(bundle, source)
     if not readable:
         raise MaskweaveError(
             f"the data set has {', '.join(source.names)}, but {bundle!r} reads none of them; use data with modalities of the model"
         )
+    if align is not None and feature_modality:
+        raise MaskweaveError("predicted vectors of all inputs are alike; leave out either align or feature_modality")
     views = list(views) or readable[:1]
     for view in views:
         if bundle.catalog[view].name not in readable:
@@ -114,9 +140,14 @@ def make_index(
                 f"{view!r} cannot be indexed; the model reads these modalities of the data set: {', '.join(readable)}"
             )
     with lock(folder, part):
-        _claim_index(folder, bundle, features, feature_modality, views, dict(data or {}), source, shard_size)
+        aligned = "" if align is None else keys_of(align)
+        _claim_index(
+            folder, bundle, features, feature_modality, views, dict(data or {}), source, shard_size, aligned, quarters
+        )
         if not (folder / "centers.safetensors").exists():
             _write_centers(folder, bundle, features, source, views, [] if feature_modality else readable, workers)
+        if align is not None and not (folder / ALIGNMENT).exists():
+            _write_alignment(folder, bundle, features, align, views, workers)
         skips = ErrorBudget(limit)
         shards = range(-(-len(source) // shard_size))
         mine = part.mine(shards)
@@ -145,7 +176,8 @@ def make_index(
                 vectors[view] += count
         if len(finished) == len(shards):
             skips.check_shards((_record(folder, shard) for shard in shards), finished=True)
-        return Indexed(folder, vectors, skips, left)
+        told = () if align is None else tuple(Aligned(**one) for one in read_json(folder / ALIGNMENT)["recall"])
+        return Indexed(folder, vectors, skips, left, told)
 
 
 def _record(folder: Path, shard: int) -> Path:
@@ -180,6 +212,8 @@ def _claim_index(
     data: dict[str, Any],
     source: Source,
     shard_size: int,
+    aligned: str,
+    quarters: bool,
 ) -> None:
     """Write the facts of a new index, or check that an existing index has the same facts."""
     facts = {
@@ -191,6 +225,8 @@ def _claim_index(
         "keys": keys_of(source),
         "samples": len(source),
         "shard_size": shard_size,
+        "aligned": aligned,
+        "quarters": quarters,
     }
     path = folder / "index.json"
     # Listed first, and without temporary files: other parts may be writing the index.
@@ -225,6 +261,57 @@ def _write_centers(
             bar.advance()
     with write_aside(folder / "centers.safetensors") as aside:
         save_tensors(centers, aside)
+
+
+def _write_alignment(
+    folder: Path, bundle: Bundle, features: SampleFeatures, pairs: Source, views: Sequence[str], workers: int
+) -> None:
+    """Write the projections of the modalities that can be query inputs, and of the views. Features have the precision of indexed ones."""
+    names = list(dict.fromkeys([*views, *_readable(bundle, pairs)]))
+    indices = np.linspace(0, len(pairs) - 1, min(SAMPLES, len(pairs))).astype(int).tolist()
+    vectors: dict[str, dict[int, np.ndarray]] = {name: {} for name in names}
+    with progress("align", len(indices)) as bar:
+        stream = enumerate(read(pairs, indices, workers))
+        while batch := list(islice(stream, BATCH)):
+            for name in names:
+                held = [
+                    (n, s) for n, item in batch if not item.error and (s := given(item.sample, bundle.catalog, name))
+                ]
+                found = vectors_of(features, [sample for _, sample in held])
+                vectors[name] |= {
+                    n: v.astype(np.float16)
+                    for (n, _), v in zip(held, found, strict=True)
+                    if not isinstance(v, BadSample)
+                }
+            bar.advance(len(batch))
+    tensors: dict[str, torch.Tensor] = {}
+    told: list[Aligned] = []
+    for view in views:
+        for name in names:
+            both = sorted(vectors[name].keys() & vectors[view].keys())
+            fitted = (
+                fit_projections(*(np.array([vectors[n][row] for row in both]) for n in (name, view)))
+                if name != view and both
+                else None
+            )
+            if fitted is None:
+                continue
+            told.append(Aligned(name, view, fitted.pairs, fitted.before, fitted.after, fitted.projections is not None))
+            if fitted.projections is not None:
+                for side, projection in fitted.projections._asdict().items():
+                    tensors[f"{view}.{name}.{side}"] = torch.from_numpy(projection)
+    with write_aside(folder / "alignment.safetensors") as aside:
+        save_tensors(tensors, aside)
+    write_json(folder / ALIGNMENT, {"samples": len(indices), "recall": [one._asdict() for one in told]})
+
+
+def _readable(bundle: Bundle, source: Source) -> list[str]:
+    """Returns the modalities of a data set that the model reads."""
+    return [
+        name
+        for name, m in bundle.catalog.items()
+        if m.reads in source.names and (name in bundle.tokenizers or not m.has_tokens)
+    ]
 
 
 def _write_shard(

@@ -61,7 +61,7 @@ def recall(
         MaskweaveError: no sample has the query modalities and the view, or a k is below 1.
     """
     view = view or index.views[0]
-    vectors, numbers = index.view(view)
+    vectors, numbers = index.view(view, query)
     if min(ks) < 1:
         raise MaskweaveError(f"recall at k needs k of 1 or more, found {min(ks)}")
     # The scores of equal vectors may differ by this much, depending on their row in the product. It is below the resolution of float16, in

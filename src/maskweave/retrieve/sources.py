@@ -1,4 +1,4 @@
-"""Opens the data set of an index."""
+"""Opens the data set of an index, and the samples that it is aligned with."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,9 @@ from maskweave.data.opening import absolute, open_data
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import read_recipe
+from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import Catalog
+from maskweave.retrieve.alignment import SAMPLES as PAIRS
 from maskweave.training.sources import check_recipe_allowed, open_source
 
 SAMPLES = 1000
@@ -43,6 +45,30 @@ def open_indexed(data: str, catalog: Catalog, samples: int = 0, seed: int | None
     if is_endless(data):
         samples, seed = samples or SAMPLES, SEED if seed is None else seed
     return open_data(data, catalog, samples=samples, seed=seed)
+
+
+def open_pairs(given: str, bundle: Bundle) -> tuple[Source | None, str]:
+    """Opens the samples that an index is aligned with.
+
+    Args:
+        given: a path or name, as for `open_data`; "auto": the training samples of the bundle's recipe, if they can be opened; "none": no samples.
+
+    Returns:
+        The samples, or None, and in words what they are, or why there are none.
+
+    Raises:
+        MaskweaveError: the data cannot be opened.
+    """
+    if given == "none":
+        return None, ""
+    if given != "auto":
+        return open_data(given, bundle.catalog, samples=PAIRS if is_endless(given) else 0), given
+    try:
+        recipe = read_recipe(Path(bundle.folder or ""))
+        check_recipe_allowed(recipe)
+        return open_source(recipe, bundle.catalog, "train", samples=PAIRS, spread=True), "the run's training data"
+    except MaskweaveError as error:
+        return None, f"the training samples of the run cannot be opened: {error}"
 
 
 def reopen_indexed(facts: Mapping[str, Any], catalog: Catalog) -> Source:
