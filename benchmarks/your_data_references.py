@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -166,22 +166,27 @@ def robot_arm(raw: Path, held_out: int) -> dict[str, float]:
 
 
 def emoji(raw: Path, held_out: int) -> dict[str, float]:
-    """Ten nearest neighbors of pixels, on the samples that maskweave holds out."""
+    """Ten nearest neighbors of pixels, on the samples that maskweave holds out; and how often the other vendor's emoji is among the ten nearest of them."""
     from PIL import Image
 
     from maskweave.data.split import hash_names
 
-    keys = names(raw / "twitter")
-    x = []
-    for key in keys:
-        with Image.open(raw / "twitter" / f"{key}.png") as picture:
+    def small(path: Path) -> np.ndarray:
+        with Image.open(path) as picture:
             white = Image.new("RGBA", picture.size, "white")
-            x.append(np.asarray(Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB").resize((16, 16))))
-    pixels = np.array(x, np.float64).reshape(len(keys), -1)
+            opaque = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+            return np.asarray(opaque.resize((16, 16)), np.float64).ravel()
+
+    keys = names(raw / "twitter")
+    pixels, other = (np.array([small(raw / vendor / f"{key}.png") for key in keys]) for vendor in ("twitter", "google"))
     y = np.array([(raw / "category" / f"{k}.txt").read_text(encoding="utf-8") for k in keys])
     last = np.argsort(hash_names(keys), kind="stable")[:held_out]
     first = np.setdiff1d(np.arange(len(keys)), last)
-    return {"category": float(KNeighborsClassifier(10).fit(pixels[first], y[first]).score(pixels[last], y[last]))}
+    ten = NearestNeighbors(n_neighbors=10).fit(other[last]).kneighbors(pixels[last], return_distance=False)
+    return {
+        "category": float(KNeighborsClassifier(10).fit(pixels[first], y[first]).score(pixels[last], y[last])),
+        "index": float((ten == np.arange(len(last))[:, None]).any(axis=1).mean()),
+    }
 
 
 FIELDS = {

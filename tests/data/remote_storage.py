@@ -18,6 +18,23 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A web server's answers, of which a test writes `do_GET`."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()  # type: ignore[attr-defined]
+
+    def answer(self, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def serving(handler: object) -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
 """Data sets at URLs: tars, imported shards and folders give the same samples as on this machine."""
 
 import functools
-import http.server
 import os
 import shutil
 import tarfile
@@ -11,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from data_set_helpers import coco_folder
-from remote_storage import Faults, faulty_proxy, http_folder, serving
+from remote_storage import Answers, Faults, faulty_proxy, http_folder, serving
 from torch.utils.data import DataLoader
 
 from maskweave.data import mirror, reading, remote
@@ -154,22 +153,13 @@ def test_addresses_keep_their_queries(data: Path, catalog: Catalog) -> None:
         "/1.tar?sign=xy%3D": tar,
     }
 
-    class Signed(http.server.BaseHTTPRequestHandler):
+    class Signed(Answers):
         def do_GET(self) -> None:
             content = served.get(self.path) or served.get(f"{self.path}/")
             if content is None:
                 self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        do_HEAD = do_GET
-
-        def log_message(self, *args: object) -> None:
-            pass
+            else:
+                self.answer(content)
 
     with serving(Signed) as url:
         found = open_data(f"{url}/set/", catalog.subset(["rgb"]))
@@ -179,16 +169,9 @@ def test_addresses_keep_their_queries(data: Path, catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("listed", ["%2e%2e%2f%2e%2e%2fx.png", "%2Fx.png", "C%3A/x.png", "a%5Cx.png"])
 def test_lists_that_lead_out_of_the_folder_are_refused(listed: str) -> None:
-    class Leading(http.server.BaseHTTPRequestHandler):
+    class Leading(Answers):
         def do_GET(self) -> None:
-            content = f'<a href="{listed}">x</a>'.encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args: object) -> None:
-            pass
+            self.answer(f'<a href="{listed}">x</a>'.encode())
 
     with serving(Leading) as url, pytest.raises(MaskweaveError, match="leads out of its folder"):
         local_place(f"{url}/data/")

@@ -1,7 +1,6 @@
 """Remote data: what is read is complete, is read once per machine, in bounded space, and survives failing storage and kills."""
 
 import errno
-import http.server
 import multiprocessing
 import os
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from remote_storage import Faults, faulty_proxy, http_folder, serving
+from remote_storage import Answers, Faults, faulty_proxy, http_folder, serving
 from tiny_catalog import random_columns, same, tiny
 from torch.utils.data import DataLoader
 
@@ -187,14 +186,9 @@ def test_access_that_is_denied_is_not_tried_again(error: Exception) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_access_that_a_web_server_denies(status: int, tmp_path: Path) -> None:
-    class Denying(http.server.BaseHTTPRequestHandler):
+    class Denying(Answers):
         def do_GET(self) -> None:
             self.send_error(status)
-
-        do_HEAD = do_GET
-
-        def log_message(self, *args: object) -> None:
-            pass
 
     with serving(Denying) as url:
         for call in (state_of, list_files, lambda at: download(at, tmp_path / "x", None)):
@@ -206,20 +200,13 @@ def test_access_that_a_web_server_denies(status: int, tmp_path: Path) -> None:
 def test_a_web_server_that_is_busy_is_asked_again(status: int) -> None:
     asked: list[str] = []
 
-    class Busy(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
+    class Busy(Answers):
+        def do_GET(self) -> None:
             asked.append(self.command)
             if len(asked) < 7:  # HEAD and GET of three attempts
                 self.send_error(status)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", "3")
-            self.end_headers()
-
-        do_GET = do_HEAD
-
-        def log_message(self, *args: object) -> None:
-            pass
+            else:
+                self.answer(b"abc")
 
     with serving(Busy) as url:
         assert state_of(f"{url}/x").size == 3 and asked == ["HEAD", "GET"] * 3 + ["HEAD"]

@@ -217,7 +217,7 @@ def a_tokenizer_s_process_is_killed(place: Place) -> Told:
         patch.setattr(processes, "start", started)
         code, said = tried(*words)
     assert code == 1
-    return Told(said, f"and {log}, then run the same command again", [words])
+    return Told(said, "use fewer processes or smaller batches; run the same command again", [words])
 
 
 def an_index_is_unfinished(place: Place) -> Told:

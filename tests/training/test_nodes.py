@@ -1,6 +1,7 @@
 """Processes on two "nodes", network namespaces whose link is cut, and on disks of which one is full. Also which process is stopped or killed."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -115,7 +116,7 @@ def test_a_cut_between_nodes_ends_both_and_one_of_them_resumes(nodes: None, tmp_
             os.killpg(process.pid, signal.SIGKILL)
     said = "".join("".join(process.communicate()) for process in both)
     assert "process 1 has shown no sign of life" in said or "the connection to the first process is lost" in said, said
-    assert "Traceback" not in said.replace("torch/distributed", ""), said
+    assert not re.search(r'File ".*/maskweave/', said), said  # torchrun may show where it failed itself
     done = latest(folder)
     assert done is not None
     step = int(done.name.removeprefix("step-"))

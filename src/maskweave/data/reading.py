@@ -64,6 +64,11 @@ class Joined:
         return itertools.chain.from_iterable(self.ranges)
 
 
+def shard_ranges(samples: int, shard_size: int, shards: Sequence[int]) -> dict[int, range]:
+    """Returns the numbers of the samples in each of these shards; the last shard of all has the rest."""
+    return {s: range(s * shard_size, min((s + 1) * shard_size, samples)) for s in shards}
+
+
 def read(source: Source, indices: Sequence[int] | Joined, workers: int = 0, bad: OnBad = "part") -> Iterator[Read]:
     """Yield the samples `indices` in order.
 

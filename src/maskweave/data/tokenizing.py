@@ -25,7 +25,7 @@ from maskweave.data.error_budget import (
     write_faults,
 )
 from maskweave.data.parts import OnBad, Remarks
-from maskweave.data.reading import Joined, Read, read
+from maskweave.data.reading import Joined, Read, read, shard_ranges
 from maskweave.data.source import Source
 from maskweave.data.token_store import STARTS, entry_fingerprint, read_starts, shard_name, write_column, write_starts
 from maskweave.errors import BadSample, MaskweaveError
@@ -89,10 +89,11 @@ def tokenize(
     if todo:
         remove(out / "samples" / STARTS)
     counted = {shard: _count(out, shard, skips) for shard in sorted(set(mine) - set(todo))}
-    sizes = {s: min((s + 1) * shard_size, len(source)) - s * shard_size for s in mine}
+    ranges = shard_ranges(len(source), shard_size, mine)
+    sizes = {s: len(some) for s, some in ranges.items()}
     with progress("tokenize", sum(sizes.values()), quiet=not part.count) as bar:
         bar.advance(sum(sizes[s] for s in sizes if s not in todo))
-        stream = read(source, Joined([range(s * shard_size, s * shard_size + sizes[s]) for s in todo]), workers, bad)
+        stream = read(source, Joined([ranges[s] for s in todo]), workers, bad)
         for shard in todo:
             reads = [next(stream) for _ in range(sizes[shard])]
             _write_shard(out, shard, reads, catalog, tokenizers, bad)

@@ -37,7 +37,7 @@ class Projections(NamedTuple):
     """(D, K), for those of the view's."""
 
 
-class Fitted(NamedTuple):
+class FittedPair(NamedTuple):
     projections: Projections | None
     """None if no projection is better on the pairs that were held out."""
     pairs: int
@@ -47,7 +47,7 @@ class Fitted(NamedTuple):
     """The same after the projection."""
 
 
-def fit_projections(query_ND: np.ndarray, view_ND: np.ndarray) -> Fitted | None:
+def fit_projections(query_ND: np.ndarray, view_ND: np.ndarray) -> FittedPair | None:
     """Returns the projections that bring row i of both together; None for fewer than `LEAST` rows."""
     query_ND, view_ND = query_ND.astype(np.float64), view_ND.astype(np.float64)
     count = len(query_ND)
@@ -66,9 +66,9 @@ def fit_projections(query_ND: np.ndarray, view_ND: np.ndarray) -> Fitted | None:
     best, shrinkage, ranks = max(found, key=lambda one: one[0])
     before = float((plain <= AT).mean())
     if best <= (1 / plain).mean():
-        return Fitted(None, count, before, before)
+        return FittedPair(None, count, before, before)
     whole = zip(bases, _correlated(query, view, shrinkage), strict=True)
-    return Fitted(
+    return FittedPair(
         Projections(*((b @ p).astype(np.float32) for b, p in whole)), count, before, float((ranks <= AT).mean())
     )
 

@@ -31,7 +31,7 @@ from maskweave.data.error_budget import (
     read_faults,
     write_faults,
 )
-from maskweave.data.reading import Joined, Read, read
+from maskweave.data.reading import Joined, Read, read, shard_ranges
 from maskweave.data.source import Source
 from maskweave.data.token_store import shard_name
 from maskweave.errors import BadSample, MaskweaveError
@@ -154,15 +154,17 @@ def make_index(
         todo = [s for s in mine if not _record(folder, s).exists()]
         for path in folder.glob("*.faiss") if todo else ():  # they are of the old vectors
             remove(path)
-        sizes = {s: min((s + 1) * shard_size, len(source)) - s * shard_size for s in mine}
-        indices = Joined([range(s * shard_size, s * shard_size + sizes[s]) for s in todo])
+        ranges = shard_ranges(len(source), shard_size, mine)
+        indices = Joined([ranges[s] for s in todo])
         stream = zip(indices, read(source, indices, workers), strict=True)
-        total = sum(sizes.values())
+        total = len(Joined([*ranges.values()]))
         counted: dict[int, _Counted] = {}
         with progress("index", total, done=total - len(indices), quiet=not part.count) as bar:
             for shard in mine:
                 if shard in todo:
-                    _write_shard(folder, shard, islice(stream, sizes[shard]), bundle.catalog, features, views, bar)
+                    _write_shard(
+                        folder, shard, islice(stream, len(ranges[shard])), bundle.catalog, features, views, bar
+                    )
                 counted[shard] = _count(folder, shard)
                 counted[shard].add_to(skips)
                 skips.check_shards(_record(folder, shard) for shard in mine)
