@@ -31,6 +31,8 @@ from maskweave.training.loop import fit
 from maskweave.training.settings import TrainSettings
 
 ENTRIES, MANY, FEW, LARGEST, BATCH = ("picture-p8", "picture-p16"), 4000, 500, 512, 16
+LOOKED_AT = 300
+"""Pictures of a folder."""
 HELD_OUT = {"skimage": ("data/coffee.png", "data/rocket.jpg"), "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg")}  # fmt: skip
 
 
@@ -45,8 +47,18 @@ def photographs() -> Iterator[tuple[str, np.ndarray]]:
             yield Path(name).stem, picture[:height, :width]
 
 
+def pictures_of(folder: Path) -> list[np.ndarray]:
+    """Returns the first `LOOKED_AT` pictures of a folder, by name, on white where they are transparent, uint8 (64, 64, 3)."""
+    found = []
+    for path in sorted(folder.glob("*.png"))[:LOOKED_AT]:
+        with Image.open(path) as file:
+            opaque = Image.alpha_composite(Image.new("RGBA", file.size, "white"), file.convert("RGBA")).convert("RGB")
+        found.append(np.asarray(opaque.resize((64, 64), Image.Resampling.BOX)))
+    return found
+
+
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return 10 * math.log10(255**2 / float(np.square(a.astype(float) - b).mean()))
+    return 10 * math.log10(255**2 / max(float(np.square(a.astype(float) - b).mean()), 1e-2))
 
 
 def by_tokens(tokenizer: GridTokenizer, picture: np.ndarray) -> tuple[float, float]:
@@ -85,29 +97,36 @@ def trained(entry: Modality, pictures: np.ndarray, steps: int) -> tuple[GridToke
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1500, help="training steps of each tokenizer")
+    parser.add_argument(
+        "--steps", type=int, default=1500, help="training steps of each tokenizer; 0: only those of --tokenizer"
+    )
     parser.add_argument(
         "--tokenizer",
         action="append",
         default=[],
         help="another tokenizer to measure: its name, if it ships, or BUNDLE#NAME",
     )
+    parser.add_argument(
+        "--folder", action="append", type=Path, default=[], help="folder of PNG files to measure, too: means over them"
+    )
     parser.add_argument("--entry", choices=ENTRIES, default=ENTRIES[0], help="entry of the catalog pictures")
     given = parser.parse_args()
     catalog = load_catalog("pictures").subset([given.entry])
     entry, source = catalog[given.entry], FreePictures(catalog, MANY, 0)
-    pictures = np.stack([source[i][source.names[0]] for i in range(MANY)])
     tokenizers, seconds = {}, {}
-    for n in (MANY, FEW):
-        label = f"{n:,} pictures"
-        tokenizers[label], seconds[label] = trained(entry, pictures[:n], given.steps)
+    if given.steps:
+        pictures = np.stack([source[i][source.names[0]] for i in range(MANY)])
+        for n in (MANY, FEW):
+            label = f"{n:,} pictures"
+            tokenizers[label], seconds[label] = trained(entry, pictures[:n], given.steps)
     for place in given.tokenizer:
         assert entry.network is not None
         tokenizers[place] = load_pretrained(replace(entry, tokenizer=replace(entry.network, pretrained=place)))
-    for name, picture in photographs():
+    measured = [(name, [picture]) for name, picture in photographs()]
+    for name, some in measured + [(folder.name, pictures_of(folder)) for folder in given.folder]:
         for label, tokenizer in tokenizers.items():
-            ratio, bits = by_tokens(tokenizer, picture)
-            jpeg, used = by_jpeg(picture, bits)
+            ratio, bits = np.mean([by_tokens(tokenizer, picture) for picture in some], axis=0)
+            jpeg, used = np.mean([by_jpeg(picture, bits) for picture in some], axis=0)
             taken = f"{seconds[label]:.0f} CPU seconds" if label in seconds else "trained elsewhere"
             print(
                 f"{name:10} {label:16} {ratio:5.2f} dB at {bits:.3f} bits per pixel; JPEG {jpeg:5.2f} dB at {used:.3f}; {taken}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from maskweave.cli.main import main
 from maskweave.data.opening import open_data
@@ -100,7 +101,9 @@ def test_the_recipe_makes_tokenizers_that_entries_can_take(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_study_measures_photographs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_study_measures_photographs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     pytest.importorskip("skimage")
     monkeypatch.syspath_prepend(ROOT / "benchmarks" / "studies")
     study = importlib.import_module("picture_tokenizer")
@@ -122,3 +125,12 @@ def test_the_study_measures_photographs(monkeypatch: pytest.MonkeyPatch, capsys:
     coarse, few = study.by_jpeg(picture, 0.2)
     fine, many = study.by_jpeg(picture, 1.0)
     assert few <= 0.2 and few < many <= 1.0 and fine > coarse
+    for name in ("a", "b"):
+        Image.new("RGBA", (72, 72), (200, 0, 0, 0)).save(tmp_path / f"{name}.png")
+    assert [picture.min() for picture in study.pictures_of(tmp_path)] == [255, 255], "white, whatever lies below"
+    words = ["picture_tokenizer.py", "--steps", "0", "--tokenizer", "picture-p8", "--folder", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    study.main()
+    rocket, folder = capsys.readouterr().out.splitlines()
+    assert rocket == lines[2], "the same without the trainings"
+    assert folder.startswith(tmp_path.name) and float(folder.split(" dB")[0].split()[-1]) > 25

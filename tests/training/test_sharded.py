@@ -137,9 +137,7 @@ def test_a_kill_while_a_checkpoint_is_written(root: Path, tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("*.partial"))
 
 
-@pytest.mark.parametrize(
-    ("processes", "parallel"), [(4, "hybrid"), pytest.param(3, "fsdp", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("processes", "parallel"), [(4, "hybrid"), pytest.param(3, "fsdp", marks=pytest.mark.slow)])
 def test_more_processes(root: Path, tmp_path: Path, processes: int, parallel: str) -> None:
     """Two machines of two processes; and rows that three processes cannot divide evenly, some with no row at all."""
     size = {"batch_size": 24 // processes // 2, "accumulate": 2}

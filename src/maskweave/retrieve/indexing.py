@@ -14,7 +14,7 @@ A view is a modality of the samples; each view goes through the model separately
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,10 +140,19 @@ def make_index(
                 f"{view!r} cannot be indexed; the model reads these modalities of the data set: {', '.join(readable)}"
             )
     with lock(folder, part):
-        aligned = "" if align is None else keys_of(align)
-        _claim_index(
-            folder, bundle, features, feature_modality, views, dict(data or {}), source, shard_size, aligned, quarters
-        )
+        facts = {
+            "format": FORMAT,
+            "model": features.fingerprint,
+            "feature_modality": feature_modality,
+            "quarters": quarters,
+            "aligned": "" if align is None else keys_of(align),
+            "views": views,
+            "width": features.width,
+            "keys": keys_of(source),
+            "samples": len(source),
+            "shard_size": shard_size,
+        }
+        _claim_index(folder, bundle, facts, dict(data or {}))
         if not (folder / "centers.safetensors").exists():
             _write_centers(folder, bundle, features, source, views, [] if feature_modality else readable, workers)
         if align is not None and not (folder / ALIGNMENT).exists():
@@ -205,31 +214,8 @@ def _count(folder: Path, shard: int) -> _Counted:
     return _Counted(len(facts["keys"]), faults, facts["vectors"])
 
 
-def _claim_index(
-    folder: Path,
-    bundle: Bundle,
-    features: SampleFeatures,
-    feature_modality: str,
-    views: Sequence[str],
-    data: dict[str, Any],
-    source: Source,
-    shard_size: int,
-    aligned: str,
-    quarters: bool,
-) -> None:
+def _claim_index(folder: Path, bundle: Bundle, facts: dict[str, Any], data: dict[str, Any]) -> None:
     """Write the facts of a new index, or check that an existing index has the same facts."""
-    facts = {
-        "format": FORMAT,
-        "model": features.fingerprint,
-        "feature_modality": feature_modality,
-        "views": list(views),
-        "width": features.width,
-        "keys": keys_of(source),
-        "samples": len(source),
-        "shard_size": shard_size,
-        "aligned": aligned,
-        "quarters": quarters,
-    }
     path = folder / "index.json"
     # Listed first, and without temporary files: other parts may be writing the index.
     others = folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir()))
@@ -288,20 +274,17 @@ def _write_alignment(
             bar.advance(len(batch))
     tensors: dict[str, torch.Tensor] = {}
     told: list[Aligned] = []
-    for view in views:
-        for name in names:
-            both = sorted(vectors[name].keys() & vectors[view].keys())
-            fitted = (
-                fit_projections(*(np.array([vectors[n][row] for row in both]) for n in (name, view)))
-                if name != view and both
-                else None
-            )
-            if fitted is None:
-                continue
-            told.append(Aligned(name, view, fitted.pairs, fitted.before, fitted.after, fitted.projections is not None))
-            if fitted.projections is not None:
-                for side, projection in fitted.projections._asdict().items():
-                    tensors[f"{view}.{name}.{side}"] = torch.from_numpy(projection)
+    for view, name in product(views, names):
+        both = sorted(vectors[name].keys() & vectors[view].keys())
+        if name == view:  # they are compared as they are
+            continue
+        fitted = fit_projections(*(np.array([vectors[n][row] for row in both]) for n in (name, view)))
+        if fitted is None:
+            continue
+        told.append(Aligned(name, view, fitted.pairs, fitted.before, fitted.after, fitted.projections is not None))
+        if fitted.projections is not None:
+            for side, projection in fitted.projections._asdict().items():
+                tensors[f"{view}.{name}.{side}"] = torch.from_numpy(projection)
     with write_aside(folder / "alignment.safetensors") as aside:
         save_tensors(tensors, aside)
     write_json(folder / ALIGNMENT, {"samples": len(indices), "recall": [one._asdict() for one in told]})
