@@ -139,29 +139,57 @@ def test_misuse_is_told_in_one_line(
     assert message in err and "Traceback" not in err and err.startswith("maskweave ")
 
 
-def test_an_index_is_aligned_with_the_training_data_or_says_why_not(
+def test_an_index_is_aligned_or_says_why_not(
+    run: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["scenes", "--samples", "6", "--views", "rgb", "--device", "cpu", "--out"]
+
+    def index(*more: str) -> str:
+        assert main(["retrieve", "index", *more]) == 0
+        return capsys.readouterr().out
+
+    few = index(str(tiny_run), *words, str(tmp_path / "few"))
+    assert "\nnot aligned: fewer than 100 usable samples have rgb and another modality; name data with --align" in few
+    cause = f"the run's training data cannot be read: {run}: has no recipe.yaml, so it is not a run; name data"
+    assert f"\nnot aligned: {cause}" in index(str(run), *words, str(tmp_path / "no recipe"))
+    assert index(str(run), *words, str(tmp_path / "none"), "--align", "none") == f"{tmp_path / 'none'}: rgb 6\n"
+    assert main(["retrieve", "index", str(run), *words, str(tmp_path / "no"), "--align", str(tmp_path / "lost")]) == 1
+    assert f"{tmp_path / 'lost'}: no such folder" in capsys.readouterr().err
+    data = str(tmp_path / "data")
+    assert main(["data", "scenes", str(tmp_path / "files"), "--count", "110", "--seed", "3"]) == 0
+    assert main(["data", "import", str(tmp_path / "files"), data, "--catalog", "scenes"]) == 0
+    capsys.readouterr()
+    own = str(tmp_path / "own")
+    out = index(str(run), data, "--samples", "50", "--views", "rgb", "--out", own, "--whole", "--align", data)
+    assert (
+        f"aligned with 110 samples of {data}; recall at 10 among a fifth of them, before and after:\n  depth → rgb: "
+        in out
+    )
+    assert "(of 22; chance 0.455)" in out
+    assert json.loads((tmp_path / "own" / "index.json").read_text(encoding="utf-8"))["quarters"] is False
+    assert main(["retrieve", "evaluate", own, "--query", "caption"]) == 0
+    assert "50 of 50 samples have the names of samples that the modalities were aligned with" in capsys.readouterr().err
+
+
+def test_by_default_an_index_is_aligned_with_the_training_data_of_the_run(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["retrieve", "index", str(tiny_run), "scenes", "--samples", "6", "--views", "rgb", "--device", "cpu"]
-    assert main([*words, "--out", str(tmp_path / "auto")]) == 0
-    assert (
-        "not aligned: the run's training data has fewer than 50 samples with two modalities" in capsys.readouterr().out
-    )
-    bundle = save(small_bundle(), tmp_path / "bundle")
-    assert main(["retrieve", "index", str(bundle), *words[3:], "--out", str(tmp_path / "reason")]) == 0
-    out = capsys.readouterr().out
-    assert "not aligned: the training samples of the run cannot be opened:" in out and "name data with --align" in out
-    assert main([*words, "--align", "none", "--out", str(tmp_path / "none")]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'none'}: rgb 6\n"
-    assert main([*words, "--align", str(tmp_path / "missing"), "--out", str(tmp_path / "no")]) == 1
-    assert "no such folder" in capsys.readouterr().err and not (tmp_path / "no").exists()
-    data = str(tmp_path / "data")
-    assert main(["data", "scenes", str(tmp_path / "more"), "--count", "60", "--seed", "3"]) == 0
-    assert main(["data", "import", str(tmp_path / "more"), data, "--catalog", "scenes"]) == 0
-    capsys.readouterr()
-    assert main([*words[:3], data, *words[6:], "--whole", "--align", data, "--out", str(tmp_path / "own")]) == 0
-    out = capsys.readouterr().out
-    assert f"aligned with 60 samples of {data}; recall at 10 among a fifth of them" in out and "  depth → rgb: " in out
-    assert main(["retrieve", "evaluate", str(tmp_path / "own"), "--query", "caption"]) == 0
-    assert "aligned with these samples themselves, so their scores are too good" in capsys.readouterr().err
-    assert json.loads((tmp_path / "own/index.json").read_text(encoding="utf-8"))["quarters"] is False
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    recipe = read_yaml(run / "recipe.yaml")
+    recipe["data"]["samples"] = 120
+    write_yaml(run / "recipe.yaml", recipe)
+    words = ["retrieve", "index", str(run), "scenes", "--samples", "8", "--views", "rgb", "--out", str(tmp_path / "i")]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "aligned with 120 samples of the run's training data; recall at 10 among a fifth of them" in told
+    recipe["data"]["source"] = str(tmp_path / "lost")
+    write_yaml(run / "recipe.yaml", recipe)
+    (tmp_path / "i" / "shard-00000.json").unlink()
+    assert main(words) == 0, "it goes on without the data"
+    assert capsys.readouterr().out == told
+    recipe["data"]["source"] = "s3://b/data"
+    write_yaml(run / "recipe.yaml", recipe)
+    assert main([*words[:-1], str(tmp_path / "other")]) == 0
+    assert "s3://b/data is not on this machine" in capsys.readouterr().out
+    assert main([*words, "--align", "none"]) == 1
+    assert "made with other settings (aligned differ)" in capsys.readouterr().err

@@ -11,9 +11,13 @@ from small_bundle import catalog, m3ae_bundle, scenes, small_bundle
 
 from maskweave.data.pictures import Pictures
 from maskweave.errors import BadSample, MaskweaveError
+from maskweave.files import write_yaml
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
 from maskweave.generate.token_state import pack_inputs, token_states
+from maskweave.modality.catalogs import load_catalog
+from maskweave.models.contrastive import Contrastive, ContrastiveConfig
+from maskweave.models.m3ae import M3AE, M3AEConfig
 from maskweave.retrieve import indexing
 from maskweave.retrieve.features import Pooled, Predicted, fourths_of, vectors_of
 from maskweave.retrieve.index import Index
@@ -58,6 +62,32 @@ def test_each_quarter_of_a_picture_has_its_own_features(bundle: Bundle) -> None:
     np.testing.assert_allclose(Pooled(bundle, quarters=True)(samples), np.concatenate(quarters, axis=1), atol=1e-5)
     captions = [{"caption": s["caption"]} for s in scenes(3)]
     np.testing.assert_array_equal(Pooled(bundle, quarters=True)(captions), np.tile(Pooled(bundle)(captions), 4))
+
+
+@pytest.mark.parametrize("model", [M3AE, Contrastive])
+def test_a_quarter_that_is_unknown_takes_the_features_of_the_whole(model: Any, tmp_path: Path) -> None:
+    value = {"type": "map", "size": [16, 16], "range": [0, 1], "missing": "nan"}
+    write_yaml(
+        tmp_path / "mine.yaml", {"modalities": {"map": {"id": 1, "kind": "patches", "grid": [4, 4], "value": value}}}
+    )
+    mine = load_catalog(str(tmp_path / "mine.yaml"))
+    torch.manual_seed(0)
+    config = {"width": 16, "depth": 1, "heads": 2}
+    bundle = Bundle(
+        mine,
+        {},
+        M3AE(mine, M3AEConfig(**config, decoder_width=16, decoder_depth=1, decoder_heads=2))
+        if model is M3AE
+        else Contrastive(mine, ContrastiveConfig(**config)),
+    )
+    values = np.random.default_rng(0).random((2, 16, 16)).astype(np.float32)
+    values[0, :8, :8] = np.nan
+    samples = [{"map": value} for value in values]
+    quarters, whole = Pooled(bundle, quarters=True)(samples), Pooled(bundle)(samples)
+    assert np.isfinite(quarters).all()
+    np.testing.assert_allclose(quarters[0, :16], whole[0], atol=1e-6)
+    assert not np.allclose(quarters[0, 16:32], whole[0], atol=1e-3)
+    assert not np.allclose(quarters[1, :16], whole[1], atol=1e-3)
 
 
 @pytest.mark.parametrize(

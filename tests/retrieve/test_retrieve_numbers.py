@@ -15,9 +15,9 @@ from maskweave.generate.bundle import Bundle
 from maskweave.generate.token_state import Tokens
 from maskweave.retrieve import recall as recalls
 from maskweave.retrieve import sheet, sources
-from maskweave.retrieve.features import features_of, vectors_of
+from maskweave.retrieve.features import features_of, given, vectors_of
 from maskweave.retrieve.index import Hit, Index, check_weights
-from maskweave.retrieve.indexing import given, keys_of, make_index
+from maskweave.retrieve.indexing import keys_of, make_index
 from maskweave.retrieve.recall import Recall, describe, ndcg, recall
 from maskweave.values.bootstrap import sample_counts
 

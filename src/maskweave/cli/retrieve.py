@@ -15,12 +15,11 @@ from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside, write_json
 from maskweave.generate.bundle import load
 from maskweave.label.features import extract_features
-from maskweave.retrieve.alignment import LEAST
 from maskweave.retrieve.index import Index
-from maskweave.retrieve.indexing import Indexed, keys_of, make_index
+from maskweave.retrieve.indexing import keys_of, make_index
 from maskweave.retrieve.recall import describe, recall
 from maskweave.retrieve.sheet import sheet_of
-from maskweave.retrieve.sources import open_indexed, open_pairs, reopen_indexed
+from maskweave.retrieve.sources import open_indexed, pairs_of, reopen_indexed
 from maskweave.training.distributed import local_device
 from maskweave.training.launch import divide
 from maskweave.training.recipe import load_recipe
@@ -111,9 +110,7 @@ def retrieve_index(given: Namespace) -> None:
         else {"data": absolute(given.data)}
     )
     source = open_indexed(**data, catalog=bundle.catalog)
-    aligned, reason = (
-        (None, "") if given.feature_modality and given.align == "auto" else open_pairs(given.align, bundle)
-    )
+    align = "none" if given.feature_modality and given.align == "auto" else given.align
     made = divide(
         lambda part: make_index(
             bundle,
@@ -121,7 +118,7 @@ def retrieve_index(given: Namespace) -> None:
             given.out,
             views=names("views", given.get("views")),
             feature_modality=given.feature_modality,
-            align=aligned,
+            align=pairs_of(align, bundle),
             quarters=not given.whole,
             data=data,
             shard_size=given.shard_size,
@@ -132,19 +129,8 @@ def retrieve_index(given: Namespace) -> None:
         whole,
     )
     counts = ", ".join(f"{name} {count}" for name, count in made.vectors.items())
-    told = _told(made, reason, aligned is not None)
+    told = str(made.alignment or "")
     print("\n".join(filter(None, (made.unfinished, f"{made.folder}: {counts}", made.skips.summary(), told))))
-
-
-def _told(made: Indexed, reason: str, aligned: bool) -> str:
-    """Says how well the modalities are aligned, or why they are not."""
-    if not aligned:
-        return f"not aligned: {reason}; name data with --align for better results across modalities" if reason else ""
-    if not made.alignment:
-        return f"not aligned: {reason} has fewer than {LEAST} samples with two modalities"
-    rows = "\n".join(f"  {one}" for one in made.alignment)
-    pairs = max(one.pairs for one in made.alignment)
-    return f"aligned with {pairs} samples of {reason}; recall at 10 among a fifth of them, before and after:\n{rows}"
 
 
 def _search_arguments(parser: ArgumentParser) -> None:
@@ -215,8 +201,9 @@ def retrieve_evaluate(given: Namespace) -> None:
         raise MaskweaveError("--query is missing; see maskweave retrieve evaluate --help")
     opened = Index(given.index, device=local_device(given.device))
     source = _data_of(opened)
-    if opened.facts["aligned"] == opened.facts["keys"]:
-        told = "the modalities are aligned with these samples themselves, so their scores are too good; index samples that were held out"
+    fitted = opened.alignment.keys if opened.alignment else frozenset[str]()
+    if known := sum(key in fitted for key in opened.keys.values()):
+        told = f"{known} of {len(opened)} samples have the names of samples that the modalities were aligned with; if they are the same, scores are too good"
         print(told, file=sys.stderr)
     path = opened.folder / "recall.json"
     with writing(opened.folder):

@@ -28,8 +28,7 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.modality.entry import Modality
 from maskweave.progress import progress
 from maskweave.ranks import WHOLE, JobPart
-from maskweave.retrieve.features import Pooled, SampleFeatures, vectors_of
-from maskweave.retrieve.indexing import given
+from maskweave.retrieve.features import Pooled, SampleFeatures, given, vectors_of
 from maskweave.training.distributed import local_device
 from maskweave.training.recipe import Recipe
 from maskweave.training.sources import open_source

@@ -7,16 +7,18 @@ Dimension letters: B samples, D width.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from maskweave.data.source import Source
 from maskweave.errors import BadSample, MaskweaveError
 from maskweave.generate.bundle import Bundle
 from maskweave.generate.engine import bulk_precision
 from maskweave.generate.request import Sample
+from maskweave.modality.catalogs import Catalog
 from maskweave.models.encoder import Encoded
 from maskweave.nn import weights
 
@@ -66,17 +68,18 @@ class Pooled:
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         encoder = self.bundle.encoder(list(samples[0]), bulk_precision(self.bundle.device))
         encoded = encoder.encode(samples)
+        whole_BD = self.bundle.family.vectors(self.bundle.model, encoded)
         ranges = fourths_of(encoded.grids.get(encoder.encoder.names[0], ())) if self.repeats > 1 else []
-        some = [self._of_tokens(encoded, places) for places in ranges]
-        vectors = some or [self.bundle.family.vectors(self.bundle.model, encoded)] * self.repeats
-        return torch.cat(vectors, dim=1).float().cpu().numpy()
+        parts = [self._of_tokens(encoded, places, whole_BD) for places in ranges] or [whole_BD] * self.repeats
+        return torch.cat(parts, dim=1).float().cpu().numpy()
 
-    def _of_tokens(self, encoded: Encoded, places: np.ndarray) -> torch.Tensor:
-        """Returns (B, D) from the tokens at these places of a single input."""
+    def _of_tokens(self, encoded: Encoded, places: np.ndarray, whole_BD: torch.Tensor) -> torch.Tensor:
+        """Returns (B, D) from the tokens at these places of a single input; that of the whole where none of them is known."""
         at, [name] = torch.from_numpy(places).to(encoded.tokens.device), encoded.slices
-        present = None if encoded.present is None else encoded.present[:, at]
-        alone = Encoded(encoded.tokens[:, at], present, {name: slice(0, len(places))}, {})
-        return self.bundle.family.vectors(self.bundle.model, alone)
+        present_BN = None if encoded.present is None else encoded.present[:, at]
+        alone = Encoded(encoded.tokens[:, at], present_BN, {name: slice(0, len(places))}, {})
+        part_BD = self.bundle.family.vectors(self.bundle.model, alone)
+        return part_BD if present_BN is None else part_BD.where(present_BN.any(1, keepdim=True), whole_BD)
 
 
 def fourths_of(grid: Sequence[int]) -> list[np.ndarray]:
@@ -149,3 +152,18 @@ def fingerprint(bundle: Bundle) -> str:
     """Returns the fingerprint of a bundle's weights and tokenizers."""
     used = (f"{name} {tokenizer.fingerprint}" for name, tokenizer in sorted(bundle.tokenizers.items()))
     return weights.fingerprint(bundle.model.state_dict(), *used)
+
+
+def readable(bundle: Bundle, source: Source) -> list[str]:
+    """Returns the modalities of a data set that the model reads."""
+    return [
+        name
+        for name, m in bundle.catalog.items()
+        if m.reads in source.names and (name in bundle.tokenizers or not m.has_tokens)
+    ]
+
+
+def given(sample: Mapping[str, Any], catalog: Catalog, *names: str) -> dict[str, Any] | None:
+    """Returns the values of the modalities `names` from a data set's sample; None if one is missing."""
+    values = {name: sample.get(catalog[name].reads) for name in names}
+    return None if any(value is None for value in values.values()) else values

@@ -27,6 +27,7 @@ from maskweave.nn.weights import open_tensors
 from maskweave.retrieve.alignment import unit
 from maskweave.retrieve.features import BATCH, features_of
 from maskweave.retrieve.indexing import FORMAT
+from maskweave.retrieve.pairs import StoredProjections, read_alignment
 from maskweave.retrieve.search import Backend, Searcher
 
 
@@ -98,11 +99,9 @@ class Index:
             self.keys |= dict(zip(facts["numbers"], facts["keys"], strict=True))
         with open_tensors(self.folder / "centers.safetensors") as stored:
             self._centers = {name: stored.get_tensor(name).numpy() for name in stored.keys()}  # noqa: SIM118
-        self._projections: dict[str, np.ndarray] = {}
-        if (path := self.folder / "alignment.safetensors").is_file():
-            with open_tensors(path) as stored:
-                self._projections = {name: stored.get_tensor(name).numpy() for name in stored.keys()}  # noqa: SIM118
-        self._views: dict[tuple[str, ...], View] = {}
+        self.alignment = read_alignment(self.folder)
+        self._projections = StoredProjections(self.folder)
+        self._views: dict[tuple[str, str], View] = {}
         self._searchers: dict[tuple[str, ...], Searcher] = {}
 
     def _load(self, device: torch.device | str) -> Bundle:
@@ -131,22 +130,29 @@ class Index:
         """
         if name not in self.views:
             raise MaskweaveError(f"{self.folder}: view {name!r} is not indexed; choose one of {', '.join(self.views)}")
-        key = (name, *self._spaces(name, inputs))
-        if key not in self._views:
-            numbers, vectors = [np.zeros(0, np.int64)], list[np.ndarray]()
-            for path in self._shards:
+        found = [self._view(name, space) for space in self._spaces(name, inputs)]
+        return found[0] if len(found) == 1 else View(np.concatenate([v for v, _ in found], axis=1), found[0].numbers)
+
+    def _view(self, name: str, space: str) -> View:
+        """The vectors of a view as they are compared in one space."""
+        if (name, space) not in self._views:
+            projection = self._projections[f"{name}.{space}.view"] if space else None
+            records = [read_json(path.with_suffix(".json"), limit=None) for path in self._shards]
+            width = self.features.width if projection is None else projection.shape[1]
+            vectors = np.empty((sum(record["vectors"][name] for record in records), width), np.float32)
+            numbers, at = [np.zeros(0, np.int64)], 0
+            for path, record in zip(self._shards, records, strict=True):
                 check_time()
-                of_shard = np.array(read_json(path.with_suffix(".json"), limit=None)["numbers"], np.int64)
                 with open_tensors(path.with_suffix(".safetensors")) as stored:
                     centered = stored.get_tensor(name).float().numpy() - self._center(name, name)
-                    numbers.append(of_shard[stored.get_tensor(f"{name}.rows").numpy()])
-                sides = [self._projections[f"{name}.{space}.view"] if space else None for space in key[1:]]
-                vectors.append(np.concatenate([unit(centered if p is None else centered @ p) for p in sides], axis=1))
-            self._views[key] = View(np.concatenate(vectors), np.concatenate(numbers))
-        return self._views[key]
+                    numbers.append(np.array(record["numbers"], np.int64)[stored.get_tensor(f"{name}.rows").numpy()])
+                vectors[at : at + len(centered)] = unit(centered if projection is None else centered @ projection)
+                at += len(centered)
+            self._views[name, space] = View(vectors, np.concatenate(numbers))
+        return self._views[name, space]
 
     def _spaces(self, view: str, inputs: Iterable[str]) -> list[str]:
-        """Returns the modalities whose projections these inputs are compared in with the view; an empty name: none, only centered."""
+        """Returns the modalities whose projections these inputs are compared in with the view; an empty name: only centered."""
         return sorted({name if f"{view}.{name}.view" in self._projections else "" for name in inputs} or {""})
 
     @check_arguments
@@ -174,7 +180,11 @@ class Index:
         query_1W = self.vectors([read], view, weights)
         key = (view, *self._spaces(view, compared))
         if key not in self._searchers:
-            saved = self.folder / f"{short_name('+'.join(filter(None, key)))}.faiss"
+            for other in [
+                other for other in self._searchers if len(other) > 2
+            ]:  # of several inputs: only the last one is kept
+                del self._searchers[other]
+            saved = self.folder / f"{short_name('+'.join(space or '=' for space in key))}.faiss"
             self._searchers[key] = Searcher(vectors, saved, self.backend)
         scores, rows = self._searchers[key](query_1W, k)
         return [
@@ -203,8 +213,11 @@ class Index:
         return np.concatenate([totals[space] for space in sorted(totals)], axis=1) / total
 
     def _center(self, name: str, view: str) -> np.ndarray:
-        """Mean vector of a modality; that of the view if the indexed data lack the modality, or if all vectors are of one predicted modality."""
-        return self._centers[view if self.facts["feature_modality"] or name not in self._centers else name]
+        """Mean vector of a modality: of the indexed data, or of the pairs if these lack the modality. That of the view if both do, or if all vectors are of one predicted modality."""
+        if self.facts["feature_modality"] or name in self._centers:
+            return self._centers[view if self.facts["feature_modality"] else name]
+        key = f"{name}.center"
+        return self._projections[key] if key in self._projections else self._centers[view]
 
 
 def check_weights(inputs: Sample, weights: Mapping[str, float] | None) -> dict[str, float]:

@@ -2,8 +2,7 @@
 
     INDEX/index.json                   model, views and data
     INDEX/centers.safetensors          mean vector of each view and modality, over evenly spaced samples
-    INDEX/alignment.safetensors        projections of each modality and view to where those of the same sample are close, if there are any
-    INDEX/alignment.json               what they were fitted to, and their recall; written after them
+    INDEX/alignment.*                  how modalities are brought together (`maskweave.retrieve.pairs`)
     INDEX/shard-00000.safetensors      VIEW (n, D) float16 and VIEW.rows (n,): the shard's samples that have it
     INDEX/shard-00000.json             keys and indices of the shard's samples; written last, so a shard that has it is complete
     INDEX/shard-00000.skipped.jsonl    skipped samples, with reasons
@@ -14,7 +13,7 @@ A view is a modality of the samples; each view goes through the model separately
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,29 +41,11 @@ from maskweave.modality.catalogs import Catalog
 from maskweave.nn.weights import save_tensors
 from maskweave.progress import Progress, progress
 from maskweave.ranks import WHOLE, JobPart
-from maskweave.retrieve.alignment import SAMPLES, fit_projections
-from maskweave.retrieve.features import BATCH, SampleFeatures, features_of, vectors_of
+from maskweave.retrieve.features import BATCH, SampleFeatures, features_of, given, readable, vectors_of
+from maskweave.retrieve.pairs import RECORD, Alignment, Pairs, read_alignment, write_alignment
 
 FORMAT = 3
 CENTER_SAMPLES = 512
-ALIGNMENT = "alignment.json"
-
-
-class Aligned(NamedTuple):
-    """How well a modality finds a view, before and after both are projected, among a fifth of the pairs, which the projections for this score were not fitted to."""
-
-    query: str
-    view: str
-    pairs: int
-    before: float
-    """Recall at 10."""
-    after: float
-    projected: bool
-    """Whether the projections are used; they are not if they are no better."""
-
-    def __str__(self) -> str:
-        found = f"{self.before:.3f} → {self.after:.3f}" if self.projected else f"{self.before:.3f}, not projected"
-        return f"{self.query} → {self.view}: {found}"
 
 
 class Indexed(NamedTuple):
@@ -76,19 +57,13 @@ class Indexed(NamedTuple):
     skips: ErrorBudget
     unfinished: str = ""
     """What other parts of the job have still to do; then the numbers are those of the shards that are finished."""
-    alignment: tuple[Aligned, ...] = ()
-    """Of each modality of `align` and view."""
+    alignment: Alignment | None = None
+    """With what, and how well, the modalities are aligned; None: they are not."""
 
 
 def keys_of(source: Source) -> str:
     """Returns the fingerprint of the keys of all samples, in order."""
     return hashlib.sha256("\n".join(source.key(i) for i in range(len(source))).encode()).hexdigest()[:16]
-
-
-def given(sample: Mapping[str, Any], catalog: Catalog, *names: str) -> dict[str, Any] | None:
-    """Returns the values of the modalities `names` from a data set's sample; None if one is missing."""
-    values = {name: sample.get(catalog[name].reads) for name in names}
-    return None if any(value is None for value in values.values()) else values
 
 
 @check_arguments
@@ -99,7 +74,7 @@ def make_index(
     *,
     views: Sequence[str] = (),
     feature_modality: str = "",
-    align: Source | None = None,
+    align: Source | Pairs | None = None,
     quarters: bool = True,
     data: Mapping[str, Any] | None = None,
     shard_size: int = 1000,
@@ -126,18 +101,23 @@ def make_index(
         FullDisk: no space is left; finished shards are kept.
     """
     folder, features = Path(folder), features_of(bundle, feature_modality, quarters)
-    readable = _readable(bundle, source)
-    if not readable:
+    named = readable(bundle, source)
+    if not named:
         raise MaskweaveError(
             f"the data set has {', '.join(source.names)}, but {bundle!r} reads none of them; use data with modalities of the model"
         )
     if align is not None and feature_modality:
-        raise MaskweaveError("predicted vectors of all inputs are alike; leave out either align or feature_modality")
-    views = list(views) or readable[:1]
+        raise MaskweaveError(
+            "predicted vectors need no alignment; give either align (--align) or feature_modality (--feature-modality)"
+        )
+    pairs = (
+        align if align is None or isinstance(align, Pairs) else Pairs(f"data of keys {keys_of(align)}", lambda: align)
+    )
+    views = list(views) or named[:1]
     for view in views:
-        if bundle.catalog[view].name not in readable:
+        if bundle.catalog[view].name not in named:
             raise MaskweaveError(
-                f"{view!r} cannot be indexed; the model reads these modalities of the data set: {', '.join(readable)}"
+                f"{view!r} cannot be indexed; the model reads these modalities of the data set: {', '.join(named)}"
             )
     with lock(folder, part):
         facts = {
@@ -145,7 +125,7 @@ def make_index(
             "model": features.fingerprint,
             "feature_modality": feature_modality,
             "quarters": quarters,
-            "aligned": "" if align is None else keys_of(align),
+            "aligned": "" if pairs is None else pairs.name,
             "views": views,
             "width": features.width,
             "keys": keys_of(source),
@@ -154,9 +134,9 @@ def make_index(
         }
         _claim_index(folder, bundle, facts, dict(data or {}))
         if not (folder / "centers.safetensors").exists():
-            _write_centers(folder, bundle, features, source, views, [] if feature_modality else readable, workers)
-        if align is not None and not (folder / ALIGNMENT).exists():
-            _write_alignment(folder, bundle, features, align, views, workers)
+            _write_centers(folder, bundle, features, source, views, [] if feature_modality else named, workers)
+        if pairs is not None and not (folder / RECORD).exists():
+            write_alignment(folder, bundle, features, pairs, views, workers)
         skips = ErrorBudget(limit)
         shards = range(-(-len(source) // shard_size))
         mine = part.mine(shards)
@@ -187,8 +167,7 @@ def make_index(
                 vectors[view] += count
         if len(finished) == len(shards):
             skips.check_shards((_record(folder, shard) for shard in shards), finished=True)
-        told = () if align is None else tuple(Aligned(**one) for one in read_json(folder / ALIGNMENT)["recall"])
-        return Indexed(folder, vectors, skips, left, told)
+        return Indexed(folder, vectors, skips, left, read_alignment(folder))
 
 
 def _record(folder: Path, shard: int) -> Path:
@@ -249,54 +228,6 @@ def _write_centers(
             bar.advance()
     with write_aside(folder / "centers.safetensors") as aside:
         save_tensors(centers, aside)
-
-
-def _write_alignment(
-    folder: Path, bundle: Bundle, features: SampleFeatures, pairs: Source, views: Sequence[str], workers: int
-) -> None:
-    """Write the projections of the modalities that can be query inputs, and of the views. Features have the precision of indexed ones."""
-    names = list(dict.fromkeys([*views, *_readable(bundle, pairs)]))
-    indices = np.linspace(0, len(pairs) - 1, min(SAMPLES, len(pairs))).astype(int).tolist()
-    vectors: dict[str, dict[int, np.ndarray]] = {name: {} for name in names}
-    with progress("align", len(indices)) as bar:
-        stream = enumerate(read(pairs, indices, workers))
-        while batch := list(islice(stream, BATCH)):
-            for name in names:
-                held = [
-                    (n, s) for n, item in batch if not item.error and (s := given(item.sample, bundle.catalog, name))
-                ]
-                found = vectors_of(features, [sample for _, sample in held])
-                vectors[name] |= {
-                    n: v.astype(np.float16)
-                    for (n, _), v in zip(held, found, strict=True)
-                    if not isinstance(v, BadSample)
-                }
-            bar.advance(len(batch))
-    tensors: dict[str, torch.Tensor] = {}
-    told: list[Aligned] = []
-    for view, name in product(views, names):
-        both = sorted(vectors[name].keys() & vectors[view].keys())
-        if name == view:  # they are compared as they are
-            continue
-        fitted = fit_projections(*(np.array([vectors[n][row] for row in both]) for n in (name, view)))
-        if fitted is None:
-            continue
-        told.append(Aligned(name, view, fitted.pairs, fitted.before, fitted.after, fitted.projections is not None))
-        if fitted.projections is not None:
-            for side, projection in fitted.projections._asdict().items():
-                tensors[f"{view}.{name}.{side}"] = torch.from_numpy(projection)
-    with write_aside(folder / "alignment.safetensors") as aside:
-        save_tensors(tensors, aside)
-    write_json(folder / ALIGNMENT, {"samples": len(indices), "recall": [one._asdict() for one in told]})
-
-
-def _readable(bundle: Bundle, source: Source) -> list[str]:
-    """Returns the modalities of a data set that the model reads."""
-    return [
-        name
-        for name, m in bundle.catalog.items()
-        if m.reads in source.names and (name in bundle.tokenizers or not m.has_tokens)
-    ]
 
 
 def _write_shard(

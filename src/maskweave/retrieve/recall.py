@@ -14,9 +14,8 @@ from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.progress import progress
 from maskweave.report.tables import text_table
-from maskweave.retrieve.features import BATCH
+from maskweave.retrieve.features import BATCH, given
 from maskweave.retrieve.index import Index
-from maskweave.retrieve.indexing import given
 from maskweave.values.bootstrap import UNKNOWN, Interval, bootstrap
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 from maskweave.data.named import check_source_allowed, is_endless
 from maskweave.data.opening import absolute, open_data
+from maskweave.data.remote import is_remote
 from maskweave.data.source import Source
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.run import read_recipe
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import Catalog
 from maskweave.retrieve.alignment import SAMPLES as PAIRS
+from maskweave.retrieve.pairs import Pairs
 from maskweave.training.sources import check_recipe_allowed, open_source
 
 SAMPLES = 1000
@@ -47,28 +49,29 @@ def open_indexed(data: str, catalog: Catalog, samples: int = 0, seed: int | None
     return open_data(data, catalog, samples=samples, seed=seed)
 
 
-def open_pairs(given: str, bundle: Bundle) -> tuple[Source | None, str]:
-    """Opens the samples that an index is aligned with.
+def pairs_of(given: str, bundle: Bundle) -> Pairs | None:
+    """Returns the samples that an index is aligned with.
 
     Args:
-        given: a path or name, as for `open_data`; "auto": the training samples of the bundle's recipe, if they can be opened; "none": no samples.
-
-    Returns:
-        The samples, or None, and in words what they are, or why there are none.
-
-    Raises:
-        MaskweaveError: the data cannot be opened.
+        given: a path or name, as for `open_data`; "auto": the training samples of the bundle's recipe, if they can be read; "none": no samples.
     """
     if given == "none":
-        return None, ""
+        return None
     if given != "auto":
-        return open_data(given, bundle.catalog, samples=PAIRS if is_endless(given) else 0), given
-    try:
-        recipe = read_recipe(Path(bundle.folder or ""))
+        samples = PAIRS if is_endless(given) else 0
+        return Pairs(absolute(given), lambda: open_data(given, bundle.catalog, samples=samples))
+
+    def training() -> Source:
+        if bundle.folder is None:
+            raise MaskweaveError("the bundle has no folder, so no recipe")
+        recipe = read_recipe(Path(bundle.folder))
         check_recipe_allowed(recipe)
-        return open_source(recipe, bundle.catalog, "train", samples=PAIRS, spread=True), "the run's training data"
-    except MaskweaveError as error:
-        return None, f"the training samples of the run cannot be opened: {error}"
+        for data in recipe.data.sets().values():
+            if is_remote(data.source):
+                raise MaskweaveError(f"{data.source} is not on this machine")
+        return open_source(recipe, bundle.catalog, "train", samples=PAIRS, spread=True)
+
+    return Pairs("the run's training data", training, required=False)
 
 
 def reopen_indexed(facts: Mapping[str, Any], catalog: Catalog) -> Source:
