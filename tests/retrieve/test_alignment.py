@@ -16,7 +16,7 @@ from maskweave.retrieve.alignment import LEAST, fit_projections, principal, rank
 from maskweave.retrieve.features import Pooled
 from maskweave.retrieve.index import Index
 from maskweave.retrieve.indexing import make_index
-from maskweave.retrieve.pairs import Pairs
+from maskweave.retrieve.pairs import PairSource
 from maskweave.retrieve.recall import recall
 from maskweave.retrieve.search import Searcher
 from maskweave.synthetic.scenes import Scenes
@@ -193,7 +193,7 @@ class Few:
 
 
 def test_pairs_that_are_missing_or_broken_are_left_out_and_told(bundle: Bundle, tmp_path: Path) -> None:
-    made = make_index(bundle, scenes(8), tmp_path / "index", views=["rgb"], align=Pairs("few", Few)).alignment
+    made = make_index(bundle, scenes(8), tmp_path / "index", views=["rgb"], align=PairSource("few", Few)).alignment
     assert made is not None and [(one.query, one.held) for one in made.rows] == [("caption", 26)], "89 with depth"
     assert (made.samples, made.unusable) == (130, 1)
     assert str(made).startswith("aligned with 129 samples of few (1 more cannot be read); recall at 10 among a fifth")
@@ -237,15 +237,15 @@ def test_pairs_that_are_not_required_may_be_missing(bundle: Bundle, tmp_path: Pa
         ]
     ):
         folder = tmp_path / str(number)
-        made = make_index(bundle, scenes(8), folder, views=["rgb"], align=Pairs("mine", source, required=False))
+        made = make_index(bundle, scenes(8), folder, views=["rgb"], align=PairSource("mine", source, required=False))
         assert (
             str(made.alignment) == f"not aligned: {told}; name data with --align for better results across modalities"
         )
         assert Index(folder, bundle).query({"rgb": scenes(8)[2]["rgb"]}, k=1)[0].number == 2
-        later = make_index(bundle, scenes(8), folder, views=["rgb"], align=Pairs("mine", train, required=False))
+        later = make_index(bundle, scenes(8), folder, views=["rgb"], align=PairSource("mine", train, required=False))
         assert later.alignment == made.alignment, "what an index has stays"
     with pytest.raises(MaskweaveError, match="data/x: no such folder"):
-        make_index(bundle, scenes(8), tmp_path / "required", views=["rgb"], align=Pairs("mine", missing))
+        make_index(bundle, scenes(8), tmp_path / "required", views=["rgb"], align=PairSource("mine", missing))
 
 
 def test_the_search_of_several_inputs_has_files_of_its_own(

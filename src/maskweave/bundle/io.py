@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from maskweave.bundle.place import CALIBRATION
 from maskweave.config import build
 from maskweave.data.publishing import publish
 from maskweave.data.remote import check_writable, is_remote
@@ -25,24 +26,11 @@ from maskweave.families.base import Family, ModelSettings
 from maskweave.families.weights import load_model, read_config, save_model
 from maskweave.files import read_yaml, write_aside, write_yaml
 from maskweave.modality.catalogs import Catalog, load_saved_catalog, save_catalog
-from maskweave.provenance import FILE as PROVENANCE
 from maskweave.provenance import Provenance, read_provenance, write_provenance
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.folder import load_tokenizers, save_tokenizers
 
-CALIBRATION = "calibration.yaml"
 NOTHING_KNOWN = Provenance()
-BUNDLE_FILES = [
-    "modalities.yaml",
-    "recipe.yaml",
-    CALIBRATION,
-    PROVENANCE,
-    "evaluation.json",
-    "model/*",
-    "tokenizers/*/*.json",
-    "tokenizers/*/*.safetensors",
-]
-"""What is fetched from the Hub and from URLs."""
 
 
 class BundleParts(NamedTuple):

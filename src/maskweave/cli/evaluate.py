@@ -4,7 +4,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from maskweave.bundle.io import CALIBRATION, write_calibration
+from maskweave.bundle.io import write_calibration
+from maskweave.bundle.place import CALIBRATION
 from maskweave.cli.shared import device_argument
 from maskweave.cli.transfer import evaluate_suite
 from maskweave.config import names

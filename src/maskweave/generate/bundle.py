@@ -10,10 +10,9 @@ import torch
 
 from maskweave import limits
 from maskweave.arguments import check_arguments
-from maskweave.bundle.io import BUNDLE_FILES, NOTHING_KNOWN, load_bundle, save_bundle, trained_settings
+from maskweave.bundle.io import NOTHING_KNOWN, load_bundle, save_bundle, trained_settings
+from maskweave.bundle.place import bundle_folder
 from maskweave.config import whole_number
-from maskweave.data.mirror import local_place
-from maskweave.data.remote import is_remote
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_of
 from maskweave.generate.best_of import best_result, check_judging, judges_of
@@ -34,7 +33,6 @@ from maskweave.generate.tiles import OVERLAP as OVERLAP_OF_TILES
 from maskweave.generate.tiles import Tiled
 from maskweave.generate.token_state import token_states
 from maskweave.generate.untrained import check_trained
-from maskweave.hub import PREFIX, folder_of
 from maskweave.masking.paths import TrainedPaths
 from maskweave.modality.catalogs import Catalog
 from maskweave.modality.decoding import Decoding, Ramp
@@ -42,7 +40,6 @@ from maskweave.models.fourm import FourM
 from maskweave.nn.layers import count_parameters
 from maskweave.provenance import Provenance, with_license
 from maskweave.report.card import EVALUATION, model_card
-from maskweave.shipped import check_no_tokenizer, shipped_bundle
 from maskweave.tokenizers.base import Tokenizer
 from maskweave.tokenizers.external import code_allowed
 
@@ -483,13 +480,7 @@ def load(
         MaskweaveError: no such folder or device, an unfinished run, damaged files, or parts that do not match.
     """
     check_usable(device)
-    expected = "the folder that 'maskweave run' made, a bundle, or the Hub id of one"
-    place = folder_or_hub_id
-    if isinstance(place, str) and is_remote(place) and not place.startswith(PREFIX):
-        place = local_place(place, BUNDLE_FILES)
-    check_no_tokenizer(place)
-    inside = None if revision else shipped_bundle(place)
-    folder = inside if inside and not Path(place).is_dir() else folder_of(place, BUNDLE_FILES, expected, revision)
+    folder = bundle_folder(folder_or_hub_id, revision)
     with code_allowed(allow_code):
         catalog, model, tokenizers, calibration, provenance = load_bundle(folder)
     bundle = Bundle(catalog, tokenizers, model, folder, provenance=provenance)

@@ -15,7 +15,7 @@ import numpy as np
 SAMPLES = 2048
 """Samples that an alignment is fitted to, at most."""
 LEAST = 100
-"""Pairs without which there is none."""
+"""PairSource without which there is none."""
 SHRINKAGE = (0.003, 0.03, 0.3)
 """Shares of the mean variance that are added to all variances."""
 PRINCIPAL = 512
@@ -44,7 +44,7 @@ class FittedPair(NamedTuple):
     """None if they are not clearly better on the pairs that were held out, than without them and than chance: by two standard errors of the mean reciprocal rank."""
     pairs: int
     held: int
-    """Pairs that were held out."""
+    """PairSource that were held out."""
     before: float
     """Recall at `AT` among them, by the cosine of centered features."""
     after: float

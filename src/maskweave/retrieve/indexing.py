@@ -42,7 +42,7 @@ from maskweave.nn.weights import save_tensors
 from maskweave.progress import Progress, progress
 from maskweave.ranks import WHOLE, JobPart
 from maskweave.retrieve.features import BATCH, SampleFeatures, features_of, given, readable, vectors_of
-from maskweave.retrieve.pairs import RECORD, Alignment, Pairs, read_alignment, write_alignment
+from maskweave.retrieve.pairs import RECORD, Alignment, PairSource, read_alignment, write_alignment
 
 FORMAT = 3
 CENTER_SAMPLES = 512
@@ -74,7 +74,7 @@ def make_index(
     *,
     views: Sequence[str] = (),
     feature_modality: str = "",
-    align: Source | Pairs | None = None,
+    align: Source | PairSource | None = None,
     quarters: bool = True,
     data: Mapping[str, Any] | None = None,
     shard_size: int = 1000,
@@ -111,7 +111,9 @@ def make_index(
             "predicted vectors need no alignment; give either align (--align) or feature_modality (--feature-modality)"
         )
     pairs = (
-        align if align is None or isinstance(align, Pairs) else Pairs(f"data of keys {keys_of(align)}", lambda: align)
+        align
+        if align is None or isinstance(align, PairSource)
+        else PairSource(f"data of keys {keys_of(align)}", lambda: align)
     )
     views = list(views) or named[:1]
     for view in views:

@@ -25,7 +25,7 @@ from maskweave.retrieve.features import BATCH, SampleFeatures, given, readable, 
 RECORD, TENSORS = "alignment.json", "alignment.safetensors"
 
 
-class Pairs(NamedTuple):
+class PairSource(NamedTuple):
     """Where the samples come from."""
 
     name: str
@@ -85,7 +85,7 @@ def read_alignment(folder: Path) -> Alignment | None:
 
 
 def write_alignment(
-    folder: Path, bundle: Bundle, features: SampleFeatures, pairs: Pairs, views: Sequence[str], workers: int
+    folder: Path, bundle: Bundle, features: SampleFeatures, pairs: PairSource, views: Sequence[str], workers: int
 ) -> None:
     """Write the projections of the modalities that can be queries, and of the views.
 

@@ -13,7 +13,7 @@ from maskweave.evaluate.run import read_recipe
 from maskweave.generate.bundle import Bundle
 from maskweave.modality.catalogs import Catalog
 from maskweave.retrieve.alignment import SAMPLES as PAIRS
-from maskweave.retrieve.pairs import Pairs
+from maskweave.retrieve.pairs import PairSource
 from maskweave.training.sources import check_recipe_allowed, open_source
 
 SAMPLES = 1000
@@ -49,7 +49,7 @@ def open_indexed(data: str, catalog: Catalog, samples: int = 0, seed: int | None
     return open_data(data, catalog, samples=samples, seed=seed)
 
 
-def pairs_of(given: str, bundle: Bundle) -> Pairs | None:
+def pairs_of(given: str, bundle: Bundle) -> PairSource | None:
     """Returns the samples that an index is aligned with.
 
     Args:
@@ -59,7 +59,7 @@ def pairs_of(given: str, bundle: Bundle) -> Pairs | None:
         return None
     if given != "auto":
         samples = PAIRS if is_endless(given) else 0
-        return Pairs(absolute(given), lambda: open_data(given, bundle.catalog, samples=samples))
+        return PairSource(absolute(given), lambda: open_data(given, bundle.catalog, samples=samples))
 
     def training() -> Source:
         if bundle.folder is None:
@@ -71,7 +71,7 @@ def pairs_of(given: str, bundle: Bundle) -> Pairs | None:
                 raise MaskweaveError(f"{data.source} is not on this machine")
         return open_source(recipe, bundle.catalog, "train", samples=PAIRS, spread=True)
 
-    return Pairs("the run's training data", training, required=False)
+    return PairSource("the run's training data", training, required=False)
 
 
 def reopen_indexed(facts: Mapping[str, Any], catalog: Catalog) -> Source:

@@ -57,7 +57,7 @@ def check_buildable(recipe: Recipe, catalog: Catalog, folder: Path | None = None
     model = family.empty_model(catalog, recipe.model)
     family.build_objective(model, recipe.model, catalog)
     if recipe.start:
-        warm_start(model, catalog, Path(recipe.start))
+        warm_start(model, catalog, recipe.start_folder)
 
 
 def _check_vocabulary(catalog: Catalog, name: str, members: Iterable[Modality], ready: Path | None) -> None:

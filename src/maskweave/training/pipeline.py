@@ -79,9 +79,10 @@ def _claim(recipe: Recipe, folder: Path) -> Catalog:
 
 def _taken_from(recipe: Recipe) -> list[tuple[str, Path]]:
     """Returns what a run takes of bundles, and from which ones."""
-    start, reused = Path(recipe.start), Path(recipe.tokenizers.reuse).parent
-    parts = [("start", start)] if recipe.start else []
-    return [*parts, *([("tokenizers", reused)] if recipe.tokenizers.reuse and reused != start else [])]
+    parts = [("start", recipe.start_folder)] if recipe.start else []
+    reused = Path(recipe.tokenizers.reuse).parent
+    taken = bool(recipe.tokenizers.reuse) and reused not in [place for _, place in parts]
+    return [*parts, *([("tokenizers", reused)] if taken else [])]
 
 
 def _origins_of_tokenizers(recipe: Recipe, catalog: Catalog, folder: Path) -> list[Origin]:
@@ -98,7 +99,7 @@ def _origins_of_tokenizers(recipe: Recipe, catalog: Catalog, folder: Path) -> li
 
 def _known_catalog(recipe: Recipe, folder: Path) -> Catalog:
     """The recipe's entries, with the statistics that the run it starts from and the folder have."""
-    catalog = with_learned(recipe.load_catalog(), Path(recipe.start)) if recipe.start else recipe.load_catalog()
+    catalog = with_learned(recipe.load_catalog(), recipe.start_folder) if recipe.start else recipe.load_catalog()
     return with_learned(catalog, folder)
 
 
@@ -215,8 +216,8 @@ def build_model(recipe: Recipe, catalog: Catalog, folder: Path) -> nn.Module:
     model = family.build_model(catalog, recipe.model)
     family.initialize(model, recipe.model, lambda: load_tokenizers(folder / "tokenizers", catalog))
     if recipe.start:
-        notes = warm_start(model, catalog, Path(recipe.start))
-        for sentence in notes + other_tokenizers(catalog, folder / "tokenizers", Path(recipe.start) / "tokenizers"):
+        notes = warm_start(model, catalog, recipe.start_folder)
+        for sentence in notes + other_tokenizers(catalog, folder / "tokenizers", recipe.start_folder / "tokenizers"):
             if is_main_process():
                 print(f"start: {sentence}")
     return model

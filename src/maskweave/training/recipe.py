@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from maskweave import limits
 from maskweave.arguments import check_arguments, check_path
+from maskweave.bundle.place import bundle_folder
 from maskweave.config import build, plain
 from maskweave.data.opening import absolute
 from maskweave.data.remote import is_remote
@@ -19,7 +20,7 @@ from maskweave.limits import RecipeLimits
 from maskweave.modality.catalogs import Catalog, load_catalog
 from maskweave.modality.checks import decoding_problem
 from maskweave.modality.decoding import Decoding
-from maskweave.shipped import recipe_path
+from maskweave.shipped import recipe_path, shipped_bundle
 from maskweave.training.data_settings import DataSettings
 from maskweave.training.settings import TrainSettings
 
@@ -124,9 +125,14 @@ class Recipe:
     limits: RecipeLimits = field(default_factory=RecipeLimits)
     """How large the files of the data may be."""
     start: str = ""
-    """Folder of a finished run or bundle whose weights training starts from (`maskweave import 4m` makes a bundle from a published checkpoint). Modalities that it lacks are randomly initialized."""
+    """Finished run or bundle whose weights training starts from: its folder, URL, `hf://owner/name`, or the name of one that ships with the package (`maskweave import 4m` makes a bundle from a published checkpoint). Modalities that it lacks are randomly initialized."""
     seed: int = 0
     """Seed of initialization, shuffling and masking."""
+
+    @property
+    def start_folder(self) -> Path:
+        """The folder of `start`; a bundle on the Hub or at a URL is fetched."""
+        return bundle_folder(self.start)
 
     @property
     def family(self) -> Family[Any, Any]:
@@ -213,6 +219,8 @@ def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:
             path = group.get(key) if isinstance(group, dict) else None
             if isinstance(path, str) and path:
                 check_path(key, path)
+                if key == "start" and shipped_bundle(path) and not Path(path).is_dir():
+                    continue
                 group[key] = absolute(path) if key in DATA or is_remote(path) else str(Path(path).resolve())
     return content
 

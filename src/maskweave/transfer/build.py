@@ -55,7 +55,7 @@ def build_objective(recipe: TransferRecipe, catalog: Catalog, target: Target, fa
     Raises:
         MaskweaveError: no starting model, inputs that it cannot read, or a head that does not fit.
     """
-    folder = Path(recipe.start)
+    folder = recipe.start_folder
     known = load_saved_catalog(folder)
     donor: Any = load_model(folder, known)
     family = family_of(donor)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from maskweave import limits
 from maskweave.arguments import check_arguments
+from maskweave.bundle.place import bundle_folder
 from maskweave.config import build
 from maskweave.data.augment import Augment
 from maskweave.data.split import Split
@@ -195,7 +196,7 @@ class TransferRecipe:
     renamed: ClassVar[dict[str, str]] = {"catalogue": "catalog"}  # codespell:ignore
 
     start: str = ""
-    """Folder of the finished run or bundle whose encoder is used."""
+    """Finished run or bundle whose encoder is used: its folder, URL, `hf://owner/name`, or the name of one that ships with the package."""
     inputs: list[str] = field(default_factory=list)
     """Input modalities."""
     think: list[str] = field(default_factory=list)
@@ -226,13 +227,18 @@ class TransferRecipe:
             raise MaskweaveError(f"seed must be 0 or more, found {self.seed}")
         limits.check_most("seed", self.seed, limits.SEED, fixed=True)
 
+    @property
+    def start_folder(self) -> Path:
+        """The folder of `start`; a bundle on the Hub or at a URL is fetched."""
+        return bundle_folder(self.start)
+
     def load_catalog(self) -> Catalog:
         """Returns the entries of the starting model and those of `catalog`.
 
         Raises:
             MaskweaveError: no starting model, or an entry that differs from its entry of the same name.
         """
-        known = load_saved_catalog(Path(self.start))
+        known = load_saved_catalog(self.start_folder)
         return joined(known, load_catalog(self.catalog)) if self.catalog else known
 
 

@@ -66,12 +66,12 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
         raise MaskweaveError(
             f"train.processes is {recipe.train.processes}, but a transfer trains in one process, or under torchrun; set it to 1"
         )
-    catalog = with_learned_by_tokenizers(recipe.load_catalog(), Path(recipe.start) / "tokenizers")
+    catalog = with_learned_by_tokenizers(recipe.load_catalog(), recipe.start_folder / "tokenizers")
     examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
     if fitted := _learned(recipe, catalog, examples.train):
         catalog = with_values(catalog, fitted)
         examples = open_examples(recipe.data, catalog, recipe.inputs, recipe.target, recipe.label)
-    thinking = open_thinking(Path(recipe.start), catalog, recipe.think, recipe.inputs)
+    thinking = open_thinking(recipe.start_folder, catalog, recipe.think, recipe.inputs)
     for part in examples:
         part.thinking = thinking
     target = examples.train.target
@@ -80,7 +80,7 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
     trained_on, calibrated_on, uncalibrated = examples.train, None, ""
     if isinstance(objective.head, NumberHead) and objective.head.form == "gaussian":
         trained_on, calibrated_on, uncalibrated = hold_out(examples.train, recipe.head.calibrate)
-    tokenizers = load_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder.catalog)
+    tokenizers = load_tokenizers(recipe.start_folder / "tokenizers", objective.encoder.catalog)
     try:
         recipe.data.augment.check(catalog)
     except MaskweaveError as error:
@@ -94,7 +94,7 @@ def _run(recipe: TransferRecipe, folder: Path, command: str) -> list[EvaluationR
         claim_folder(folder, plain(recipe), catalog)
         if thinking and not (folder / FOLDER).exists():
             thinking.bundle.save(folder / FOLDER)
-        _copy_tokenizers(Path(recipe.start) / "tokenizers", objective.encoder, folder)
+        _copy_tokenizers(recipe.start_folder / "tokenizers", objective.encoder, folder)
         for sentence in notes:
             print(f"start: {sentence}")
         if line := describe_shares(examples):
