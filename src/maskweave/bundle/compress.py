@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maskweave.arguments import check_arguments
 from maskweave.bundle.io import load_bundle
-from maskweave.bundle.place import CALIBRATION
+from maskweave.data.bundle_place import CALIBRATION
 from maskweave.errors import MaskweaveError
 from maskweave.files import write_aside
 from maskweave.nn.int8 import quantize_rows

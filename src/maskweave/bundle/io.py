@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from maskweave.bundle.place import CALIBRATION
 from maskweave.config import build
+from maskweave.data.bundle_place import CALIBRATION
 from maskweave.data.publishing import publish
 from maskweave.data.remote import check_writable, is_remote
 from maskweave.errors import MaskweaveError, shown

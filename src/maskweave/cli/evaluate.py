@@ -5,10 +5,10 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from maskweave.bundle.io import write_calibration
-from maskweave.bundle.place import CALIBRATION
 from maskweave.cli.shared import device_argument
 from maskweave.cli.transfer import evaluate_suite
 from maskweave.config import names
+from maskweave.data.bundle_place import CALIBRATION
 from maskweave.errors import MaskweaveError
 from maskweave.evaluate.report import describe_report
 from maskweave.evaluate.run import describe, held_out_samples, read_recipe

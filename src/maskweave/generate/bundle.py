@@ -11,8 +11,8 @@ import torch
 from maskweave import limits
 from maskweave.arguments import check_arguments
 from maskweave.bundle.io import NOTHING_KNOWN, load_bundle, save_bundle, trained_settings
-from maskweave.bundle.place import bundle_folder
 from maskweave.config import whole_number
+from maskweave.data.bundle_place import bundle_folder
 from maskweave.errors import MaskweaveError, shown
 from maskweave.families.base import Family, ModelSettings, family_of
 from maskweave.generate.best_of import best_result, check_judging, judges_of

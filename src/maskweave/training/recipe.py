@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from maskweave import limits
 from maskweave.arguments import check_arguments, check_path
-from maskweave.bundle.place import bundle_folder
 from maskweave.config import build, plain
+from maskweave.data.bundle_place import bundle_folder
 from maskweave.data.opening import absolute
 from maskweave.data.remote import is_remote
 from maskweave.data.table_source import NAME

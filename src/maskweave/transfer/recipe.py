@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 
 from maskweave import limits
 from maskweave.arguments import check_arguments
-from maskweave.bundle.place import bundle_folder
 from maskweave.config import build
 from maskweave.data.augment import Augment
+from maskweave.data.bundle_place import bundle_folder
 from maskweave.data.split import Split
 from maskweave.errors import MaskweaveError, shown
 from maskweave.limits import RecipeLimits
