@@ -56,7 +56,7 @@ NAMED = (
     ),
     NamedFault(
         "a data set that has grown", "retrieve/indexing.py",
-        '        "keys": keys_of(source),\n        "samples": len(source),\n', "", (NOTICED,),
+        '            "keys": keys_of(source),\n            "samples": len(source),\n', "", (NOTICED,),
     ),
     NamedFault("fsync dropped", "system.py", "            os.fsync(file.fileno())\n        return", "            pass\n        return", ("test_files.py",)),
     NamedFault("fsync of the folder dropped", "files.py", "            os.fsync(handle)\n", "            pass\n", ("test_files.py",)),

@@ -105,7 +105,7 @@ def test_missing_folders_and_other_models_are_told(
             assert says in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
 
-    refused("nowhere: no such folder; give the folder that 'maskweave run' made", start=str(tmp_path / "nowhere"))
+    refused("nowhere: no such folder in ", start=str(tmp_path / "nowhere"))
     refused("tokenizers.reuse: " + str(tmp_path / "gone"), tokenizers__reuse=str(tmp_path / "gone"))
     refused("has another architecture: width is 32 there and 64 here", start=str(tiny_run), model__width="64")
     ready = shutil.copytree(tiny_run / "tokenizers", tmp_path / "ready")
