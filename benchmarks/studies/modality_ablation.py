@@ -3,7 +3,7 @@
 The ablation of 4M (https://arxiv.org/abs/2312.06647), section 5, on scenes: pre-trains the demo's model to predict, from half of a picture's patches, one
 modality, or a few, or all; and with all modalities as inputs, too. The steps are equal. Then fine-tunes the encoder on complete pictures of 500 labeled scenes,
 with equal steps, for the number of objects, the class of each pixel, depth, and boxes in space; and probes it before. "from scratch" is not pre-trained.
-Cost: estimated, 2 hours of one thread, and 2 minutes for tokenizers and tokens. Needs the extra [eval]. Result: not measured yet.
+Cost: 45 to 60 minutes of one thread for each seed, by the load, and 2 minutes for tokenizers and tokens. Needs the extra [eval]. Result: docs/results.md, two seeds.
 """
 
 from functools import partial
@@ -53,4 +53,4 @@ if __name__ == "__main__":
     for metric, title in list(SHOWN.items())[:-1]:
         line = {SHORT.get(name, name.replace(" → ", "\n→ ")): study.values(name, metric) for name in SETTINGS}
         panels.append(Panel(title, "", metric.partition(", ")[2], {"": line}))
-    draw(options.out / "modality_ablation.png", panels, width=4.6)
+    draw(options.out / "modality_ablation.png", panels, width=4.6, rows=2)
