@@ -174,18 +174,16 @@ class Index:
         view = view or self.views[0]
         read = self.bundle.read(inputs)
         compared = check_weights(read, weights)
-        vectors, numbers = self.view(view, compared)
-        if not len(vectors):
+        numbers = self.view(view, list(compared)[:1]).numbers
+        if not len(numbers):
             raise MaskweaveError(f"{self.folder}: no indexed sample has {view!r}; choose another view")
         query_1W = self.vectors([read], view, weights)
         key = (view, *self._spaces(view, compared))
         if key not in self._searchers:
-            for other in [
-                other for other in self._searchers if len(other) > 2
-            ]:  # of several inputs: only the last one is kept
-                del self._searchers[other]
+            # Of those of several spaces, which hold a copy of the vectors, only the last one is kept.
+            self._searchers = {other: found for other, found in self._searchers.items() if len(other) <= 2}
             saved = self.folder / f"{short_name('+'.join(space or '=' for space in key))}.faiss"
-            self._searchers[key] = Searcher(vectors, saved, self.backend)
+            self._searchers[key] = Searcher(self.view(view, compared).vectors, saved, self.backend)
         scores, rows = self._searchers[key](query_1W, k)
         return [
             Hit(number, self.keys[number], float(score))
